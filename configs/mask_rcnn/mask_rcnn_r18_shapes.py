@@ -1,0 +1,39 @@
+# The image-level detector that every method starts from on ShapesVIS, trained from random weights
+# on single frames. It stands where COCO pre-training stands in the papers.
+_base_ = [
+    "../_base_/models/mask_rcnn_r18_shapes.py",
+    "../_base_/datasets/shapes.py",
+    "../_base_/schedules/schedule_shapes.py",
+    "../_base_/default_runtime.py",
+]
+
+# More videos than the methods get, so that it learns classes rather than colours; the validation
+# videos are drawn apart from them by their seed.
+data_root = "data/shapes_vis_large/"
+
+train_pipeline = [
+    dict(type="SampleKeyFrame"),
+    dict(type="LoadFrame"),
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="RandomFlip", prob=[0.25, 0.25], direction=["horizontal", "vertical"]),
+    dict(type="PackDetInputs"),
+]
+test_pipeline = [
+    dict(type="SampleKeyFrame"),
+    dict(type="LoadFrame"),
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(
+        type="PackDetInputs",
+        meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "instances"),
+    ),
+]
+train_dataloader = dict(
+    batch_size=8, dataset=dict(data_root=data_root, pipeline=train_pipeline)
+)
+val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
+test_dataloader = val_dataloader
+
+val_evaluator = dict(
+    _delete_=True, type="CocoMetric", metric=["bbox", "segm"], format_only=False
+)
+test_evaluator = val_evaluator

@@ -1,0 +1,46 @@
+# MaskProp on ShapesVIS: the paper's setting with a narrow detector, started from the image-level
+# weights of configs/mask_rcnn/mask_rcnn_r18_shapes.py.
+_base_ = [
+    "../_base_/models/mask_rcnn_r18_shapes.py",
+    "../_base_/datasets/shapes.py",
+    "../_base_/schedules/schedule_shapes.py",
+    "../_base_/default_runtime.py",
+]
+
+shipped_weights = "{{ fileDirname }}/../../weights/maskprop_r18_shapes.pth"
+
+detector = _base_.model
+detector.pop("data_preprocessor")
+detector.backbone.norm_eval = True
+detector.init_cfg = dict(
+    type="Pretrained", checkpoint="{{ fileDirname }}/../../weights/mask_rcnn_r18_shapes.pth"
+)
+# One object may not get two tracks because two classes claim it.
+detector.test_cfg.rcnn.nms = dict(type="nms", iou_threshold=0.6, class_agnostic=True)
+detector.test_cfg.rcnn.score_thr = 0.1
+detector.test_cfg.rcnn.max_per_img = 10
+del _base_.model
+
+model = dict(
+    type="MaskProp",
+    data_preprocessor=dict(
+        type="TrackDataPreprocessor",
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_mask=True,
+        pad_size_divisor=32,
+    ),
+    detector=detector,
+    propagation_head=dict(
+        type="PropagationHead",
+        in_channels=64,
+        in_strides=(4, 8, 16, 32),
+        stride=4,
+        channels=64,
+        norm_cfg=dict(type="GN", num_groups=16),
+    ),
+    tracker=dict(type="ClipTracker", match_threshold=0.2),
+    reach=4,
+)
+del detector

@@ -1,0 +1,430 @@
+"""The YouTube-VIS protocol as an MMEngine metric."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from mmdet.registry import METRICS
+from mmengine.dist import broadcast_object_list, collect_results, get_world_size, is_main_process
+from mmengine.evaluator import BaseMetric
+from mmengine.logging import print_log
+from pycocotools import mask as mask_utils
+
+from .ytvis_eval import (
+    GroundTruth,
+    Video,
+    evaluate_ytvis,
+    format_table,
+    load_ground_truth,
+    to_rle,
+)
+
+
+@METRICS.register_module()
+class YTVISMetric(BaseMetric):
+    """Average precision of mask tracks, or a submission where there is nothing to score with.
+
+    It takes what a video model returns, in any portions: whole videos, single frames, several
+    frames at a time, or nothing yet. Frames are told apart by ``video_id`` and ``frame_id``, and
+    only run-length encoded masks are kept.
+
+    A track's class and score are those of the sample's ``pred_tracks``, if it has them; otherwise
+    the class that most of its frames say and the mean of their scores. A frame with an empty mask
+    is one in which the object is absent. Classes are found in the annotation file by their name.
+
+    An annotation file without annotations (the official validation and test sets) cannot be scored:
+    the results are then written for the benchmark's server and no figures are returned.
+
+    Args:
+        ann_file: Path of the YouTube-VIS JSON. The dataset's own (``ann_file`` in its metainfo) by
+            default.
+        format_only: Write the results and do not score them.
+        outfile_prefix: Write ``<outfile_prefix>.json`` and, for the server, the same as
+            ``results.json`` inside ``<outfile_prefix>.submission_file.zip``. By default they are
+            written only when they are not scored, as ``results`` in the current directory.
+        duplicate_ids: What to do with an instance id that occurs twice in a frame: ``'error'``, or
+            ``'last'`` to keep the last of them. MMDetection's MaskTrackRCNN needs ``'last'``: its
+            tracker can give one object to several candidates, of which the last fits best.
+        collect_device: ``'cpu'`` or ``'gpu'``, by which the processes' results are gathered.
+        prefix: Comes before the names of the figures, ``ytvis`` by default.
+        collect_dir: Shared directory in which the results are gathered on the CPU.
+    """
+
+    default_prefix = "ytvis"
+
+    def __init__(
+        self,
+        ann_file: str | os.PathLike | None = None,
+        format_only: bool = False,
+        outfile_prefix: str | os.PathLike | None = None,
+        duplicate_ids: str = "error",
+        collect_device: str = "cpu",
+        prefix: str | None = None,
+        collect_dir: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix, collect_dir=collect_dir)
+        if duplicate_ids not in ("error", "last"):
+            raise ValueError(f"duplicate_ids must be 'error' or 'last', got {duplicate_ids!r}")
+        self.ann_file = ann_file
+        self.format_only = format_only
+        self.outfile_prefix = outfile_prefix
+        self.duplicate_ids = duplicate_ids
+        self._loaded: tuple[str, GroundTruth] | None = None
+        self._videos: dict[Any, _VideoTracks] = {}
+
+    def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
+        """Take the predictions of some frames.
+
+        Args:
+            data_batch: Not used.
+            data_samples: The model's output as dicts, possibly none. Each has
+                ``video_data_samples``: frames with ``pred_track_instances`` (``instances_id``,
+                ``labels``, ``scores``, each (n,), and ``masks``: n RLEs, or a bool or integer
+                array or tensor (n, h, w), of the video's size) and the metainfo ``video_id``,
+                ``frame_id`` and ``ori_video_length``; and on a video's last frame optionally
+                ``pred_tracks`` (``instances_id``, ``labels``, ``scores``, each (m,)). Instances
+                with a negative id belong to no track and are dropped.
+
+        Raises:
+            ValueError: The predictions do not fit together or do not fit the annotation file, or a
+                frame comes twice; the message names video and frame.
+        """
+        # Now, not after hours of prediction: a class without a category is an error.
+        num_classes = len(self._category_ids())
+        for sample in data_samples:
+            for frame in sample["video_data_samples"]:
+                video = self._video_of(frame)
+                video.add_frame(frame, num_classes, self.duplicate_ids)
+            if sample.get("pred_tracks") is not None:
+                video.set_tracks(sample["pred_tracks"], num_classes)
+
+    def evaluate(self, size: int) -> dict:
+        """Gather the videos of all processes and score them.
+
+        Args:
+            size: Length of the dataset. Not used: what is gathered are videos, each of them once.
+
+        Returns:
+            dict: Figures by name, for instance ``ytvis/AP``, the same in every process; empty
+            where there is nothing to score with.
+
+        Raises:
+            ValueError: A video is incomplete or was predicted by two processes.
+            RuntimeError: The main process failed, in the other processes.
+        """
+        videos, self._videos = self._videos, {}
+        # One item per process, so that nothing is cut off or mixed with another's.
+        part = [[video.finish() for video in videos.values()]]
+        parts = collect_results(part, get_world_size(), self.collect_device, self.collect_dir)
+        outcome: list = [None, None]
+        error = None
+        if is_main_process():
+            try:
+                metrics = self.compute_metrics([video for part in parts for video in part])
+                outcome[0] = {f"{self.prefix}/{name}": value for name, value in metrics.items()}
+            except Exception as caught:  # the other processes wait for the outcome
+                error, outcome[1] = caught, f"{type(caught).__name__}: {caught}"
+        broadcast_object_list(outcome)
+        if error is not None:
+            raise error
+        if outcome[1] is not None:
+            raise RuntimeError(f"the main process could not evaluate: {outcome[1]}")
+        return outcome[0]
+
+    def compute_metrics(self, results: list) -> dict:
+        """Write and score the gathered videos.
+
+        Args:
+            results: A :class:`VideoResult` per video.
+
+        Returns:
+            dict: The figures of :func:`evaluate_ytvis` over all classes, or an empty dict.
+        """
+        gt = self._ground_truth()
+        position = {video_id: index for index, video_id in enumerate(gt.videos)}
+        results = sorted(results, key=lambda video: position[video.video_id])
+        _check_complete(results, gt)
+        category_ids = self._category_ids()
+        entries = [
+            {
+                "video_id": video.video_id,
+                "score": track["score"],
+                "category_id": category_ids[track["label"]],
+                "segmentations": track["segmentations"],
+            }
+            for video in results
+            for track in video.tracks
+        ]
+        score = bool(gt.tracks) and not self.format_only
+        if self.outfile_prefix is not None or not score:
+            _write_submission(entries, Path(self.outfile_prefix or "results").absolute())
+        if not gt.tracks:
+            print_log(
+                f"Nothing was scored: {self._ann_path()} has no annotations. The official "
+                "validation and test sets come without; upload the zip file to the benchmark's "
+                "server, or validate on videos held out from the training set.",
+                logger="current",
+                level=logging.WARNING,
+            )
+        if not score:
+            return {}
+        stats = evaluate_ytvis(gt, entries)
+        print_log(f"YouTube-VIS evaluation\n{format_table(stats)}", logger="current")
+        return {name: value for name, value in stats.items() if name != "per_class"}
+
+    def _ann_path(self) -> str:
+        path = self.ann_file or (self.dataset_meta or {}).get("ann_file")
+        if not path:
+            raise ValueError(
+                "YTVISMetric has no annotation file: set its ann_file, or use YTVISDataset, whose "
+                "metainfo names one"
+            )
+        return os.fspath(path)
+
+    def _ground_truth(self) -> GroundTruth:
+        path = self._ann_path()
+        if self._loaded is None or self._loaded[0] != path:
+            self._loaded = path, load_ground_truth(path)
+        return self._loaded[1]
+
+    def _category_ids(self) -> list:
+        """Give the annotation file's category id of each label."""
+        classes = (self.dataset_meta or {}).get("classes")
+        if classes is None:
+            raise ValueError("YTVISMetric needs 'classes' in the dataset's metainfo")
+        ids = {name: key for key, name in self._ground_truth().categories.items()}
+        missing = [name for name in classes if name not in ids]
+        if missing:
+            raise ValueError(
+                f"{self._ann_path()} has no category for the classes {', '.join(missing)}; its "
+                f"categories are {', '.join(map(str, ids))}"
+            )
+        return [ids[name] for name in classes]
+
+    def _video_of(self, frame: Any) -> _VideoTracks:
+        video_id = frame.get("video_id")
+        if video_id not in self._videos:
+            facts = self._ground_truth().videos.get(video_id)
+            if facts is None:
+                raise ValueError(f"video {video_id} is not in {self._ann_path()}")
+            length = frame.get("ori_video_length")
+            if length not in (None, facts.length):
+                raise ValueError(
+                    f"video {video_id} has {length} frames in the dataset and {facts.length} in "
+                    f"{self._ann_path()}"
+                )
+            self._videos[video_id] = _VideoTracks(video_id, facts)
+        return self._videos[video_id]
+
+
+class VideoResult(NamedTuple):
+    """One video's tracks, ``{label, score, segmentations}`` by falling score."""
+
+    video_id: Any
+    missing_frames: int
+    tracks: list[dict]
+
+
+class _VideoTracks:
+    """The tracks of one video while its frames come in."""
+
+    def __init__(self, video_id: Any, facts: Video) -> None:
+        self.video_id = video_id
+        self.facts = facts
+        self.frames: set[int] = set()
+        self.observations: dict[int, list[tuple]] = {}  # id: (frame, label, score, RLE) ...
+        self.final: dict[int, tuple[int, float]] = {}  # id: label, score
+
+    def add_frame(self, frame: Any, num_classes: int, duplicate_ids: str) -> None:
+        """Add a frame's instances; it is a data sample or a dict of the same keys."""
+        frame_id = frame.get("frame_id")
+        where = f"video {self.video_id}, frame {frame_id}"
+        if not isinstance(frame_id, (int, np.integer)) or not 0 <= frame_id < self.facts.length:
+            raise ValueError(f"{where}: frames count from 0 to {self.facts.length - 1}")
+        if frame_id in self.frames:
+            raise ValueError(
+                f"{where} was predicted twice. Every video must be tested once: use a sampler with "
+                "round_up=False"
+            )
+        instances = frame.get("pred_track_instances")
+        if instances is None:
+            raise ValueError(f"{where} has no pred_track_instances")
+        rles, areas = _encode_masks(instances.get("masks"), self.facts, where)
+        ids, labels, scores = _check_instances(instances, len(rles), num_classes, where)
+        if duplicate_ids == "error":
+            _check_unique(ids[ids >= 0], where)
+        self.frames.add(frame_id)
+        # A later instance takes the place of an earlier one with its id.
+        present = {ids[i]: i for i in range(len(ids)) if ids[i] >= 0 and areas[i] > 0}
+        for track_id, i in present.items():
+            observation = (frame_id, labels[i], scores[i], rles[i])
+            self.observations.setdefault(int(track_id), []).append(observation)
+
+    def set_tracks(self, tracks: Any, num_classes: int) -> None:
+        """Set the final class and score of tracks."""
+        where = f"video {self.video_id}, pred_tracks"
+        count = len(tracks.get("instances_id", ()))
+        ids, labels, scores = _check_instances(tracks, count, num_classes, where)
+        _check_unique(ids, where)
+        final = zip(labels.tolist(), scores.tolist(), strict=True)
+        self.final = dict(zip(ids.tolist(), final, strict=True))
+
+    def finish(self) -> VideoResult:
+        """Give the tracks that are present in at least one frame."""
+        tracks = []
+        for track_id, observations in self.observations.items():
+            frames, labels, scores, rles = zip(*observations, strict=True)
+            vote = int(np.bincount(labels).argmax()), float(np.mean(scores))
+            label, score = self.final.get(track_id, vote)
+            segmentations = [None] * self.facts.length
+            for frame, rle in zip(frames, rles, strict=True):
+                segmentations[frame] = rle
+            tracks.append({"label": label, "score": score, "segmentations": segmentations})
+        tracks.sort(key=lambda track: -track["score"])
+        return VideoResult(self.video_id, self.facts.length - len(self.frames), tracks)
+
+
+def _encode_masks(masks: Any, facts: Video, where: str) -> tuple[list[dict], np.ndarray]:
+    """Give n masks as RLE with string counts, and their areas (n,)."""
+    if masks is None:
+        raise ValueError(f"{where}: pred_track_instances has no masks")
+    if len(masks) == 0:
+        return [], np.zeros(0, dtype=np.int64)
+    if isinstance(masks, (np.ndarray, torch.Tensor)):
+        rles = _encode_dense(masks, facts, where)
+    else:
+        try:
+            rles = [to_rle(mask, facts.height, facts.width) for mask in masks]
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+    areas = mask_utils.area(rles)
+    size = [facts.height, facts.width]
+    counts = (rle["counts"] for rle in rles)
+    texts = (c.decode("ascii") if isinstance(c, bytes) else c for c in counts)
+    return [{"size": size, "counts": text} for text in texts], areas
+
+
+def _encode_dense(masks: np.ndarray | torch.Tensor, facts: Video, where: str) -> list[dict]:
+    """Encode (n, h, w) masks, in which everything but 0 is foreground."""
+    if masks.ndim != 3 or tuple(masks.shape[1:]) != (facts.height, facts.width):
+        raise ValueError(
+            f"{where}: masks of shape {tuple(masks.shape)}, but the annotation file's video is "
+            f"(n, {facts.height}, {facts.width})"
+        )
+    if "float" in str(masks.dtype):
+        raise ValueError(f"{where}: masks are {masks.dtype}; threshold them to bool first")
+    # pycocotools wants columns first: turned before the copy to the CPU, its own copy is free.
+    if isinstance(masks, torch.Tensor):
+        columns = (masks != 0).transpose(1, 2).contiguous().cpu().numpy()
+    else:
+        columns = np.ascontiguousarray((masks != 0).transpose(0, 2, 1))
+    return mask_utils.encode(columns.view(np.uint8).transpose(2, 1, 0))
+
+
+def _check_instances(
+    instances: Any, count: int, num_classes: int, where: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give ids, labels and scores, each (count,), of an InstanceData or a dict."""
+    arrays = []
+    for key, dtype in (
+        ("instances_id", torch.int64),
+        ("labels", torch.int64),
+        ("scores", torch.float64),
+    ):
+        if instances.get(key) is None:
+            raise ValueError(f"{where} has no {key}")
+        array = torch.as_tensor(instances.get(key), dtype=dtype, device="cpu").numpy()
+        if array.shape != (count,):
+            raise ValueError(f"{where}: {key} has shape {array.shape}, expected ({count},)")
+        arrays.append(array)
+    _, labels, scores = arrays
+    if count and not 0 <= labels.min() <= labels.max() < num_classes:
+        raise ValueError(
+            f"{where}: labels from {labels.min()} to {labels.max()}, but there are {num_classes} "
+            "classes"
+        )
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{where}: a score is not finite")
+    return tuple(arrays)
+
+
+def _check_unique(ids: np.ndarray, where: str) -> None:
+    repeated = [track_id for track_id, count in Counter(ids.tolist()).items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"{where}: instances_id has {repeated} more than once (YTVISMetric's "
+            "duplicate_ids='last' keeps the last in a frame)"
+        )
+
+
+def _check_complete(results: list[VideoResult], gt: GroundTruth) -> None:
+    """Check that each video came once and whole; warn of videos that never came."""
+    counts = Counter(video.video_id for video in results)
+    repeated = [video_id for video_id, count in counts.items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"video {repeated[0]} was predicted by {counts[repeated[0]]} processes. Every video "
+            "must be tested once, by one process: use a sampler with round_up=False that does not "
+            "cut videos"
+        )
+    for video in results:
+        if video.missing_frames:
+            raise ValueError(
+                f"video {video.video_id} is incomplete: {video.missing_frames} of "
+                f"{gt.videos[video.video_id].length} frames were not predicted"
+            )
+    unseen = len(gt.videos) - len(results)
+    if unseen:
+        print_log(
+            f"{unseen} of {len(gt.videos)} videos were not predicted and count as without tracks",
+            logger="current",
+            level=logging.WARNING,
+        )
+
+
+def _write_submission(entries: list[dict], prefix: Path) -> None:
+    """Write the results as JSON and as the zip that the benchmark's server takes."""
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    json_path = prefix.with_name(f"{prefix.name}.json")
+    zip_path = prefix.with_name(f"{prefix.name}.submission_file.zip")
+    with _replacing(json_path) as temporary, open(temporary, "w", encoding="ascii") as file:
+        separator = "["
+        for entry in entries:
+            file.write(separator + json.dumps(entry, allow_nan=False))
+            separator = ",\n"
+        file.write("]\n" if entries else "[]\n")
+    member = zipfile.ZipInfo("results.json")  # dated 1980: the same results give the same bytes
+    member.compress_type = zipfile.ZIP_DEFLATED
+    with (
+        _replacing(zip_path) as temporary,
+        zipfile.ZipFile(temporary, "w") as archive,
+        open(json_path, "rb") as source,
+        archive.open(member, "w", force_zip64=True) as target,
+    ):
+        shutil.copyfileobj(source, target)
+    print_log(
+        f"Results: {json_path}\nFor the benchmark's server: {zip_path} (holds results.json)",
+        logger="current",
+    )
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path that takes the place of ``path`` if all goes well."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

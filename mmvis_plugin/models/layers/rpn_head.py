@@ -1,0 +1,36 @@
+"""Region proposals when the video model calls the RPN itself."""
+
+import torch
+from mmdet.models.dense_heads import RPNHead
+from mmdet.registry import MODELS
+from mmdet.structures import SampleList
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+
+def class_agnostic(samples: SampleList) -> SampleList:
+    """Shallow copies of the samples in which every object has label 0."""
+    copies = []
+    for sample in samples:
+        copy = sample.new()
+        copy.gt_instances = sample.gt_instances.new()
+        copy.gt_instances.labels = torch.zeros_like(sample.gt_instances.labels)
+        copies.append(copy)
+    return copies
+
+
+@MODELS.register_module()
+class AgnosticRPNHead(RPNHead):
+    """MMDetection's ``RPNHead`` that takes ground truth of any class for foreground.
+
+    ``RPNHead`` trains on the labels it is given, and label 0 alone means foreground.
+    ``TwoStageDetector.loss`` therefore zeroes the labels first; ``MaskTrackRCNN.loss``, which
+    calls the head itself, does not, so that all classes but the first would be trained as
+    background. Arguments are those of ``RPNHead``.
+    """
+
+    def loss_and_predict(
+        self, x: tuple[Tensor], batch_data_samples: SampleList, proposal_cfg: dict | None = None
+    ) -> tuple[dict[str, Tensor], list[InstanceData]]:
+        """Losses and proposals; see ``RPNHead``. ``batch_data_samples`` is left as it is."""
+        return super().loss_and_predict(x, class_agnostic(batch_data_samples), proposal_cfg)

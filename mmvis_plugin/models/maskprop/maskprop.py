@@ -1,0 +1,317 @@
+"""MaskProp: a two-stage detector, a mask propagation head and a clip tracker.
+
+Source: Bertasius & Torresani, "Classifying, Segmenting, and Tracking Object Instances in Video
+with Mask Propagation", CVPR 2020.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.structures import DetDataSample, TrackDataSample
+from mmdet.structures.bbox import bbox2roi
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ..layers.rpn_head import class_agnostic
+from ..video_segmentor import StreamState, VideoSegmentor, encode_masks, tracked_frame
+from .roi_masks import check_detector, detect, paste_masks, roi_masks
+from .tracker import ClipTracks
+
+
+@dataclass
+class ObservedFrame:
+    """What is kept of a frame while it is in reach of a key frame.
+
+    Attributes:
+        meta: Its metainfo.
+        features: (C, H', W') f_t of the propagation head.
+        instances: Detections: ``bboxes`` (n, 4) xyxy in pixels of the resized frame, ``labels``,
+            ``scores`` and ``masks`` (n, m, m), soft masks inside the boxes.
+    """
+
+    meta: dict
+    features: Tensor
+    instances: InstanceData
+
+
+@dataclass
+class MaskPropState(StreamState):
+    """A running video.
+
+    Attributes:
+        window: The last 2T+1 frames.
+        history: Clip tracks of the last 2T key frames.
+        num_ids: Identities opened so far.
+    """
+
+    window: deque[ObservedFrame] = field(default_factory=deque)
+    history: deque[ClipTracks] = field(default_factory=deque)
+    num_ids: int = 0
+
+
+@MODELS.register_module()
+class MaskProp(VideoSegmentor):
+    """Video instance segmentation by mask propagation.
+
+    Every frame is detected once. When the T frames after it have been seen, it becomes the key
+    frame of a clip of 2T+1 frames: its instances are propagated through the clip, compared with
+    the clips of earlier key frames, and given identities. The mask of an identity in frame t is
+    that of its instance of the clip centred at t.
+
+    A track's class and score follow from its frames (majority and mean).
+
+    Args:
+        detector: Config of a two-stage detector with masks.
+        propagation_head: Config of a :class:`PropagationHead` or :class:`FlowPropagation`.
+        tracker: Config of a :class:`ClipTracker`.
+        reach: T, frames to either side of the key frame at test time. Training clips have the
+            length that the pipeline samples.
+        key_masks: Which mask a track gets in its key frame: ``'propagated'``, that of the
+            propagation head at d = 0, as the paper's M_{t-T:t+T}(t); or ``'detected'``, that of
+            the detector's mask head, whose grid follows the box and is finer on small objects.
+        data_preprocessor: Config of a ``TrackDataPreprocessor``.
+        init_cfg: Initialisation config.
+    """
+
+    def __init__(
+        self,
+        detector: dict,
+        propagation_head: dict,
+        tracker: dict,
+        reach: int = 6,
+        key_masks: str = "propagated",
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        if key_masks not in ("propagated", "detected"):
+            raise ValueError(f"key_masks is {key_masks!r}; choose 'propagated' or 'detected'")
+        self.detector = MODELS.build(detector)
+        check_detector(self.detector)
+        self.propagation_head = MODELS.build(propagation_head)
+        self.tracker = TASK_UTILS.build(tracker)
+        self.reach = reach
+        self.key_masks = key_masks
+
+    # --- training -----------------------------------------------------------------------------
+
+    def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
+        """L_cls + L_box + L_mask of the key frames, and L_prop over the clips.
+
+        Args:
+            inputs: (N, T, 3, H, W) normalised frames.
+            data_samples: N clips, each with one key frame.
+
+        Returns:
+            Losses of the RPN and the RoI head, and ``loss_prop``.
+        """
+        num_clips, num_frames = inputs.shape[:2]
+        frames = inputs.flatten(0, 1)
+        x = self.detector.extract_feat(frames)
+        key_inds = torch.tensor([sample.key_frames_inds[0] for sample in data_samples])
+        key_rows = torch.arange(num_clips) * num_frames + key_inds
+        key_x = tuple(level[key_rows] for level in x)
+        keys = [sample[int(key)] for sample, key in zip(data_samples, key_inds, strict=True)]
+
+        losses = self._detection_losses(key_x, keys)
+        features = self.propagation_head.frame_features(x, frames)
+        features = features.unflatten(0, (num_clips, num_frames))
+        masks, clip_inds = self._masks_in_ground_truth(key_x, keys, features.shape[-2:])
+        losses |= self.propagation_head.loss(
+            features[torch.arange(num_clips), key_inds],
+            features,
+            masks,
+            clip_inds,
+            propagation_targets(data_samples, key_inds.tolist(), inputs),
+        )
+        return losses
+
+    def _detection_losses(
+        self, x: tuple[Tensor, ...], samples: list[DetDataSample]
+    ) -> dict[str, Tensor]:
+        detector = self.detector
+        losses, proposals = detector.rpn_head.loss_and_predict(
+            x, class_agnostic(samples), proposal_cfg=detector.train_cfg.rpn_proposal
+        )
+        return losses | detector.roi_head.loss(x, proposals, samples)
+
+    def _masks_in_ground_truth(
+        self, x: tuple[Tensor, ...], samples: list[DetDataSample], size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """M_t^i of training: predicted in the ground-truth boxes, one per object, with gradient.
+
+        Returns:
+            (N, H', W') soft masks and the (N,) clip of each.
+        """
+        bboxes = [sample.gt_instances.bboxes for sample in samples]
+        labels = torch.cat([sample.gt_instances.labels for sample in samples])
+        rois = bbox2roi(bboxes)
+        if len(rois) == 0:
+            return rois.new_zeros((0, *size)), labels
+        masks = roi_masks(self.detector.roi_head, x, rois, labels)
+        masks = paste_masks(masks, rois[:, 1:], self.propagation_head.stride, size)
+        return masks, rois[:, 0].long()
+
+    # --- streaming ----------------------------------------------------------------------------
+
+    def start_video(self, meta: dict) -> MaskPropState:
+        """Begin a video; see :class:`VideoSegmentor`."""
+        return MaskPropState(
+            meta, window=deque(maxlen=2 * self.reach + 1), history=deque(maxlen=2 * self.reach)
+        )
+
+    @torch.no_grad()
+    def step(
+        self, state: MaskPropState, frames: Tensor, metas: Sequence[dict]
+    ) -> list[DetDataSample]:
+        """Take frames; a frame is final when T more have been seen."""
+        final = []
+        batch = 2 * self.reach + 1  # as much as the window holds anyway
+        for start in range(0, len(frames), batch):
+            observed = self._observe(frames[start : start + batch], metas[start : start + batch])
+            for frame in observed:
+                state.window.append(frame)
+                state.num_frames += 1
+                if state.num_frames > self.reach:
+                    final.append(self._track(state, state.num_frames - 1 - self.reach))
+        return final
+
+    @torch.no_grad()
+    def finish(self, state: MaskPropState) -> tuple[list[DetDataSample], None]:
+        """Track the last T frames, whose clips end with the video."""
+        first = max(0, state.num_frames - self.reach)
+        return [self._track(state, key) for key in range(first, state.num_frames)], None
+
+    def _observe(self, frames: Tensor, metas: Sequence[dict]) -> list[ObservedFrame]:
+        """Detect the instances of B frames and compute what propagation needs of them."""
+        detector = self.detector
+        x = detector.extract_feat(frames)
+        features = self.propagation_head.frame_features(x, frames)
+        samples = [DetDataSample(metainfo=meta) for meta in metas]
+        proposals = detector.rpn_head.predict(x, samples, rescale=False)
+        detections = detect(detector, x, list(metas), proposals)
+        rois = bbox2roi([instances.bboxes for instances in detections])
+        labels = torch.cat([instances.labels for instances in detections])
+        if len(rois):
+            masks = roi_masks(detector.roi_head, x, rois, labels).float()
+        else:
+            masks = rois.new_zeros((0, 1, 1))
+        per_frame = masks.split([len(instances) for instances in detections])
+        return [
+            ObservedFrame(
+                meta,
+                feature,
+                InstanceData(
+                    bboxes=instances.bboxes.float(),
+                    labels=instances.labels,
+                    scores=instances.scores.float(),
+                    masks=frame_masks,
+                ),
+            )
+            for meta, feature, instances, frame_masks in zip(
+                metas, features, detections, per_frame, strict=True
+            )
+        ]
+
+    def _track(self, state: MaskPropState, key: int) -> DetDataSample:
+        """Propagate the instances of frame ``key`` through its clip and give them identities."""
+        oldest = state.num_frames - len(state.window)
+        first, last = max(key - self.reach, oldest), min(key + self.reach, state.num_frames - 1)
+        window = list(state.window)[first - oldest : last - oldest + 1]
+        frame = window[key - first]
+        instances = frame.instances
+        masks = paste_masks(
+            instances.masks,
+            instances.bboxes,
+            self.propagation_head.stride,
+            self._grid_size(frame.meta),
+        )
+        propagated = self.propagation_head.propagate(
+            frame.features, torch.stack([other.features for other in window]), masks
+        )
+        clip = ClipTracks(first, propagated.flatten(2))
+        clip.ids = self.tracker.assign(clip, state.history, state.num_ids)
+        state.num_ids = max(state.num_ids, int(clip.ids.max(initial=-1)) + 1)
+        state.history.append(clip)
+        return self._final_frame(frame, propagated[:, key - first], torch.from_numpy(clip.ids))
+
+    def _grid_size(self, meta: dict) -> tuple[int, int]:
+        height, width = meta["batch_input_shape"]
+        stride = self.propagation_head.stride
+        return height // stride, width // stride
+
+    def _final_frame(self, frame: ObservedFrame, propagated: Tensor, ids: Tensor) -> DetDataSample:
+        """The key frame at its original size, without instances that fade to nothing."""
+        instances, meta = frame.instances, frame.meta
+        scale = instances.bboxes.new_tensor(meta["scale_factor"]).repeat(2)
+        bboxes = instances.bboxes / scale
+        if self.key_masks == "detected":
+            masks = paste_masks(instances.masks, bboxes, 1, meta["ori_shape"]) > 0.5
+        else:
+            masks = resize_to_original(propagated, self.propagation_head.stride, meta)
+        kept = masks.flatten(1).any(1)
+        return tracked_frame(
+            meta,
+            bboxes[kept],
+            instances.labels[kept],
+            instances.scores[kept],
+            ids[kept.cpu()],
+            encode_masks(masks[kept]),
+        )
+
+
+def resize_to_original(masks: Tensor, stride: int, meta: dict) -> Tensor:
+    """Binary masks of the original frame from soft masks on the grid of a padded frame.
+
+    Logits are interpolated, as in training.
+
+    Args:
+        masks: (N, H', W') in [0, 1].
+        stride: Pixels of the resized frame per cell.
+        meta: ``img_shape`` and ``ori_shape`` (height, width) of the frame.
+
+    Returns:
+        (N, H, W) bool.
+    """
+    if len(masks) == 0:
+        return masks.new_zeros((0, *meta["ori_shape"]), dtype=torch.bool)
+    logits = torch.logit(masks[None], eps=1e-6)
+    logits = F.interpolate(logits, scale_factor=stride, mode="bilinear", align_corners=False)
+    height, width = meta["img_shape"][:2]
+    logits = logits[..., :height, :width]
+    if tuple(meta["ori_shape"]) != (height, width):
+        logits = F.interpolate(
+            logits, tuple(meta["ori_shape"]), mode="bilinear", align_corners=False
+        )
+    return logits[0] > 0
+
+
+def propagation_targets(
+    data_samples: list[TrackDataSample], key_inds: Sequence[int], inputs: Tensor
+) -> Tensor:
+    """Ground truth of the key frames' objects in all frames of their clips.
+
+    Args:
+        data_samples: Clips of T frames with ``instances_ids`` and ``masks``, padded to the inputs.
+        key_inds: Index of the key frame in each clip.
+        inputs: (N, T, 3, H, W); gives size and device.
+
+    Returns:
+        (M, T, H, W) float, all zero where the object is absent; M objects, clip by clip.
+    """
+    per_clip = []
+    for sample, key in zip(data_samples, key_inds, strict=True):
+        key_ids = sample[key].gt_instances.instances_ids
+        targets = inputs.new_zeros((len(key_ids), inputs.shape[1], *inputs.shape[-2:]))
+        for t, frame in enumerate(sample.video_data_samples):
+            objects = frame.gt_instances
+            same = key_ids[:, None] == objects.instances_ids[None]
+            rows, columns = same.nonzero(as_tuple=True)
+            masks = objects.masks.to_tensor(dtype=inputs.dtype, device=inputs.device)
+            targets[rows, t] = masks[columns]
+        per_clip.append(targets)
+    return torch.cat(per_clip)

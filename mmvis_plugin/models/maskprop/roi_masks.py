@@ -1,0 +1,99 @@
+"""Frame-level detections and their soft masks from any two-stage detector with a mask head.
+
+MMDetection's RoI heads return binary masks pasted into the picture. Propagation wants the soft
+masks, with their gradient, on the grid of the feature maps.
+"""
+
+import torch
+from mmdet.models.roi_heads import CascadeRoIHead, HybridTaskCascadeRoIHead, StandardRoIHead
+from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+
+def check_detector(detector: nn.Module) -> None:
+    """Raise ``TypeError`` unless soft masks can be computed with this detector."""
+    roi_head = getattr(detector, "roi_head", None)
+    if not isinstance(roi_head, (StandardRoIHead, CascadeRoIHead)) or not roi_head.with_mask:
+        raise TypeError(
+            "MaskProp wants a two-stage detector with boxes and masks, such as MaskRCNN, "
+            f"CascadeRCNN or HybridTaskCascade; {type(detector).__name__} has "
+            f"{type(roi_head).__name__ if roi_head is not None else 'no roi_head'}"
+        )
+    if getattr(roi_head, "with_semantic", False):
+        raise TypeError(
+            "the detector's semantic branch wants semantic ground truth, which videos lack: "
+            "leave semantic_head and semantic_roi_extractor out of its roi_head"
+        )
+
+
+def detect(
+    detector: nn.Module, x: tuple[Tensor, ...], metas: list[dict], proposals: list[InstanceData]
+) -> list[InstanceData]:
+    """Second-stage boxes without their masks.
+
+    Args:
+        detector: Two-stage detector.
+        x: Feature maps (B, C, H_l, W_l) of B frames.
+        metas: B metainfo dicts.
+        proposals: Proposals of the B frames.
+
+    Returns:
+        Per frame ``bboxes`` (n, 4) in pixels of the resized frame, ``scores`` and ``labels``.
+    """
+    roi_head = detector.roi_head
+    extra = dict(semantic_feat=None) if isinstance(roi_head, HybridTaskCascadeRoIHead) else {}
+    return roi_head.predict_bbox(x, metas, proposals, roi_head.test_cfg, rescale=False, **extra)
+
+
+def roi_masks(roi_head: nn.Module, x: tuple[Tensor, ...], rois: Tensor, labels: Tensor) -> Tensor:
+    """Soft masks inside boxes, from the (last) mask head.
+
+    Args:
+        roi_head: RoI head of the detector.
+        x: Feature maps (B, C, H_l, W_l).
+        rois: (N, 5) frame index in the batch and xyxy box in pixels of the resized frame.
+        labels: (N,) classes whose masks are taken.
+
+    Returns:
+        (N, m, m) in [0, 1], m the size of the head's masks, with gradient.
+    """
+    if isinstance(roi_head, HybridTaskCascadeRoIHead):
+        extractor, heads = roi_head.mask_roi_extractor[-1], roi_head.mask_head
+        feats = extractor(x[: extractor.num_inputs], rois)
+        flow = None
+        if roi_head.mask_info_flow:
+            for head in heads[:-1]:
+                flow = head(feats, flow, return_logits=False)
+        head = heads[-1]
+        logits = head(feats, flow, return_feat=False)
+    else:
+        cascaded = isinstance(roi_head, CascadeRoIHead)
+        extractor = roi_head.mask_roi_extractor[-1] if cascaded else roi_head.mask_roi_extractor
+        head = roi_head.mask_head[-1] if cascaded else roi_head.mask_head
+        feats = extractor(x[: extractor.num_inputs], rois)
+        if roi_head.with_shared_head:
+            feats = roi_head.shared_head(feats)
+        logits = head(feats)
+    channels = torch.zeros_like(labels) if head.class_agnostic else labels
+    return logits[torch.arange(len(labels), device=labels.device), channels].sigmoid()
+
+
+def paste_masks(masks: Tensor, bboxes: Tensor, stride: float, size: tuple[int, int]) -> Tensor:
+    """Paste soft RoI masks onto the grid of a feature map, differentiably.
+
+    Args:
+        masks: (N, m, m) in [0, 1].
+        bboxes: (N, 4) xyxy in pixels of the resized frame.
+        stride: Pixels per cell of the grid.
+        size: Height and width of the grid in cells.
+
+    Returns:
+        (N, H, W) in [0, 1], float32, zero outside of the boxes.
+    """
+    if len(masks) == 0:
+        return masks.new_zeros((0, *size), dtype=torch.float32)
+    boxes = bboxes.float() / stride
+    # A box without extent would be sampled at 0/0.
+    boxes = torch.cat([boxes[:, :2], torch.maximum(boxes[:, 2:], boxes[:, :2] + 1e-3)], dim=1)
+    return _do_paste_mask(masks[:, None], boxes, *size, skip_empty=False)[0]

@@ -1,0 +1,222 @@
+"""The streaming base class of every video instance segmentor.
+
+A video is segmented by three calls, whatever the method::
+
+    state = model.start_video(meta)
+    frames = model.step(state, images, metas)    # any number of times, any number of images
+    frames, tracks = model.finish(state)
+
+Each call returns the frames that became final through it. All that is known of a video lives in
+``state``, so that several videos can be interleaved on one model, and what it holds is bounded by
+the method's clip or window, never by the length of the video.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample, TrackDataSample
+from mmengine.model import BaseModel
+from mmengine.structures import InstanceData
+from pycocotools import mask as mask_utils
+from torch import Tensor
+
+
+@dataclass
+class StreamState:
+    """What the base class knows of a running video; methods add their own fields.
+
+    Attributes:
+        meta: Facts of the video as given to ``start_video``.
+        num_frames: Frames taken so far.
+    """
+
+    meta: dict
+    num_frames: int = 0
+
+
+class VideoSegmentor(BaseModel):
+    """Base class: streaming inference, and MMEngine's ``loss`` / ``predict`` on top of it.
+
+    A method implements :meth:`loss`, :meth:`start_video`, :meth:`step` and :meth:`finish`.
+
+    Args:
+        data_preprocessor: Config of a ``TrackDataPreprocessor``.
+        init_cfg: Initialisation config of MMEngine.
+    """
+
+    def __init__(self, data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        # The handle of the video that `predict` is in the middle of: the Runner's test loop calls
+        # once per frame and has no place for it. Streaming callers hold their own.
+        self._test_stream = None
+
+    @abstractmethod
+    def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
+        """Training losses of a batch of clips.
+
+        Args:
+            inputs: (N, T, 3, H, W) normalised frames.
+            data_samples: N samples of T frames with ``gt_instances``.
+
+        Returns:
+            Loss name -> scalar.
+        """
+
+    @abstractmethod
+    def start_video(self, meta: dict) -> StreamState:
+        """Begin a video.
+
+        Args:
+            meta: What is known of it, e.g. ``video_id`` and ``ori_video_length``; may be empty.
+
+        Returns:
+            The state to hand to :meth:`step` and :meth:`finish`.
+        """
+
+    @abstractmethod
+    def step(
+        self, state: StreamState, frames: Tensor, metas: Sequence[dict]
+    ) -> list[DetDataSample]:
+        """Take the next frames of a video.
+
+        Args:
+            state: The video's state; changed in place.
+            frames: (T, 3, H, W) resized, normalised and padded, on the model's device.
+            metas: T dicts with ``ori_shape``, ``img_shape`` and ``scale_factor``.
+
+        Returns:
+            The frames that became final, in order, see :func:`tracked_frame`.
+        """
+
+    @abstractmethod
+    def finish(self, state: StreamState) -> tuple[list[DetDataSample], InstanceData | None]:
+        """End a video.
+
+        Args:
+            state: The video's state.
+
+        Returns:
+            The frames not returned yet, and per track ``instances_id``, ``labels`` and ``scores``;
+            None where a track's class and score follow from its frames (majority and mean).
+        """
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: list[TrackDataSample] | None = None,
+        mode: str = "predict",
+    ) -> dict[str, Tensor] | list[TrackDataSample]:
+        """MMEngine's entry point; ``mode`` is ``'loss'`` or ``'predict'``."""
+        if mode == "loss":
+            return self.loss(inputs, data_samples)
+        if mode == "predict":
+            return self.predict(inputs, data_samples)
+        raise ValueError(f"mode is {mode!r}; a video segmentor knows 'loss' and 'predict'")
+
+    def predict(
+        self, inputs: Tensor, data_samples: list[TrackDataSample]
+    ) -> list[TrackDataSample]:
+        """Testing on consecutive frames of one video after another.
+
+        A video starts at ``frame_id`` 0 and is finished at ``ori_video_length - 1``.
+
+        Args:
+            inputs: (1, T, 3, H, W) normalised frames, T as the loader gives them, usually 1.
+            data_samples: One sample of T frames.
+
+        Returns:
+            An empty list while no frame is final, else one sample with the frames that became
+            final. The last one of a video has ``pred_tracks`` where the method gives tracks.
+
+        Raises:
+            ValueError: If the batch holds more than one clip.
+            RuntimeError: If frames are missing, repeated or out of order.
+        """
+        if len(data_samples) != 1:
+            raise ValueError(
+                f"the test batch holds {len(data_samples)} clips; set batch_size=1, since frames "
+                "of one video must come one after another"
+            )
+        metas = [frame.metainfo for frame in data_samples[0].video_data_samples]
+        stream = self._continue_stream(metas)
+        final = self.step(stream, inputs[0], metas)
+        tracks = None
+        if metas[-1]["frame_id"] == metas[-1]["ori_video_length"] - 1:
+            rest, tracks = self.finish(stream)
+            final = final + rest
+            self._test_stream = None
+        if not final:
+            return []
+        sample = TrackDataSample()
+        sample.video_data_samples = final
+        if tracks is not None:
+            sample.pred_tracks = tracks
+        return [sample]
+
+    def _continue_stream(self, metas: Sequence[dict]) -> StreamState:
+        """The stream that the frames with these ``metas`` belong to."""
+        first = metas[0]["frame_id"]
+        if first == 0:
+            self._test_stream = self.start_video(metas[0])
+        stream = self._test_stream
+        if (
+            stream is None
+            or stream.num_frames != first
+            or stream.meta.get("video_id") != metas[0].get("video_id")
+        ):
+            raise RuntimeError(
+                f"frame {first} of video {metas[0].get('video_id')} does not follow the frame "
+                "before it: test with TrackImgSampler, which feeds whole videos in order"
+            )
+        return stream
+
+
+def encode_masks(masks: Tensor) -> list[dict]:
+    """COCO run-length encoding of a stack of masks.
+
+    Args:
+        masks: (N, H, W) bool.
+
+    Returns:
+        N dicts with ``size`` [H, W] and ``counts`` in bytes.
+    """
+    if len(masks) == 0:
+        return []
+    # pycocotools wants (H, W, N) with H running fastest.
+    array = masks.permute(0, 2, 1).contiguous().to(torch.uint8).cpu().numpy()
+    return mask_utils.encode(np.asfortranarray(array.transpose(2, 1, 0)))
+
+
+def tracked_frame(
+    meta: dict,
+    bboxes: Tensor,
+    labels: Tensor,
+    scores: Tensor,
+    instances_id: Tensor,
+    masks: list[dict],
+) -> DetDataSample:
+    """A final frame in the form that every method returns.
+
+    Args:
+        meta: The frame's metainfo.
+        bboxes: (N, 4) xyxy in pixels of the original frame.
+        labels: (N,) 0-based.
+        scores: (N,) in [0, 1].
+        instances_id: (N,) unique in the frame, the same for one object throughout the video.
+        masks: N run-length encodings at the original size.
+
+    Returns:
+        A sample with ``pred_track_instances`` on the CPU.
+    """
+    frame = DetDataSample(metainfo=meta)
+    frame.pred_track_instances = InstanceData(
+        bboxes=bboxes.detach().float().cpu(),
+        labels=labels.detach().cpu(),
+        scores=scores.detach().float().cpu(),
+        instances_id=instances_id.detach().cpu(),
+        masks=masks,
+    )
+    return frame

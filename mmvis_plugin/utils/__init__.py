@@ -1,0 +1,24 @@
+from .checkpoint import (
+    CheckpointDownloadError,
+    CheckpointError,
+    check_checkpoint,
+    forbid_unsafe_loading,
+    load_checkpoint_safely,
+    local_checkpoint,
+)
+from .config import ConfigError, load_config, remove_pretrained, set_data_root
+from .distributed import set_launcher
+
+__all__ = [
+    "CheckpointDownloadError",
+    "CheckpointError",
+    "ConfigError",
+    "check_checkpoint",
+    "forbid_unsafe_loading",
+    "load_checkpoint_safely",
+    "load_config",
+    "local_checkpoint",
+    "remove_pretrained",
+    "set_data_root",
+    "set_launcher",
+]

@@ -1,0 +1,229 @@
+"""Checkpoints from anywhere, opened without running what is in them.
+
+A checkpoint is a pickle, and a pickle can run any program. Whatever a user hands over
+(``--resume``, ``load_from``, ``init_cfg``, a file for testing, demo or conversion) is therefore
+opened with ``torch.load(weights_only=True)`` and refused if that fails. Importing this module tells
+PyTorch which types the training checkpoints of MMEngine hold besides tensors; they load then, and
+nothing else does.
+"""
+
+import os
+import pickle
+import socket
+import zipfile
+from collections.abc import Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+
+# Seconds without a single byte after which a download counts as failed.
+DOWNLOAD_TIMEOUT = 30
+
+# Methods that training checkpoints name: the statistics of the logged values and the annealing
+# function of a one-cycle schedule. Pickle writes them as ``getattr(owner, name)``.
+_PICKLED_METHODS = {
+    HistoryBuffer: ("min", "max", "mean", "current"),
+    OneCycleParamScheduler: ("_annealing_cos", "_annealing_linear"),
+}
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is missing, damaged, or holds more than weights and training state."""
+
+
+class CheckpointDownloadError(CheckpointError):
+    """A checkpoint could not be downloaded."""
+
+
+def _method(owner: type, name: str) -> Any:
+    """Stand in for ``getattr`` in a checkpoint: the real one would reach any attribute."""
+    if name not in _PICKLED_METHODS.get(owner, ()):
+        raise pickle.UnpicklingError(f"attribute {name!r} of {owner!r}")
+    return getattr(owner, name)
+
+
+def _training_types() -> list:
+    """What MMEngine's training checkpoints hold besides tensors and Python's basic types."""
+    # numpy.core became numpy._core in NumPy 2: a file may come from either side.
+    core = getattr(np, "_core", None) or np.core
+    numpy_functions = [
+        (getattr(core.multiarray, name), f"numpy.{package}.multiarray.{name}")
+        for name in ("_reconstruct", "scalar")
+        for package in ("core", "_core")
+    ]
+    numpy_dtypes = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + "?efdSU"}
+    return [
+        *_PICKLED_METHODS,
+        (_method, "builtins.getattr"),
+        np.ndarray,
+        np.dtype,
+        *numpy_functions,
+        *numpy_dtypes,
+    ]
+
+
+def allow_training_types() -> None:
+    """Let ``torch.load(weights_only=True)`` read the training checkpoints of MMEngine.
+
+    Done when this module is imported, and before each load here: MMEngine's own loader takes some
+    of the types off PyTorch's list again when it is done. PyTorch before 2.4 has no such list:
+    there, plain weights load and a training checkpoint is refused.
+    """
+    if hasattr(torch.serialization, "add_safe_globals"):
+        torch.serialization.add_safe_globals(_training_types())
+
+
+def forbid_unsafe_loading() -> None:
+    """Make every later ``torch.load`` of this process and its children ``weights_only``.
+
+    For programs, which call it before anything is loaded. Some versions of MMEngine fall back to
+    executing a checkpoint that does not load as plain weights; PyTorch's own switch, an environment
+    variable, closes that path for checkpoints that are found late, for example behind a
+    ``torchvision://`` name.
+    """
+    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+
+
+def is_url(path: str | os.PathLike) -> bool:
+    """Whether ``path`` is an http(s) address."""
+    return str(path).startswith(("http://", "https://"))
+
+
+def cached_path(url: str) -> Path:
+    """Where MMEngine (through ``torch.hub``) keeps the download of ``url``."""
+    return Path(torch.hub.get_dir(), "checkpoints", os.path.basename(urlparse(url).path))
+
+
+def local_checkpoint(path: str | os.PathLike) -> Path:
+    """Path of a checkpoint on this machine, downloaded first if it is an address.
+
+    Args:
+        path: A file, or an http(s) address, which is looked up in PyTorch's cache first.
+
+    Returns:
+        Path: An existing file.
+
+    Raises:
+        CheckpointDownloadError: The address cannot be reached.
+        CheckpointError: There is no such file.
+    """
+    if not is_url(path):
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise CheckpointError(f"The checkpoint {file} does not exist.")
+        return file
+
+    file = cached_path(str(path))
+    if file.is_file():
+        return file
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _socket_timeout(DOWNLOAD_TIMEOUT):
+            torch.hub.download_url_to_file(str(path), str(file), progress=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointDownloadError(
+            f"Cannot download {path} ({error}). Download it elsewhere and put it at {file}"
+        ) from error
+    return file
+
+
+def load_checkpoint_safely(
+    path: str | os.PathLike, extra_types: Iterable[type] = ()
+) -> dict[str, Any]:
+    """Load a checkpoint without running code from it.
+
+    Tensors come to the CPU; those of a file in today's (zip) format stay on disk until they are
+    used, so that looking at a large checkpoint costs little.
+
+    Args:
+        path: A file or an http(s) address.
+        extra_types: Harmless types to allow besides weights and MMEngine's training state, for
+            example ``argparse.Namespace``.
+
+    Returns:
+        dict: The checkpoint.
+
+    Raises:
+        CheckpointDownloadError: The address cannot be reached.
+        CheckpointError: The file is missing or damaged, is no checkpoint, or holds anything else.
+    """
+    file = local_checkpoint(path)
+    try:
+        with _types_allowed(extra_types):
+            checkpoint = torch.load(
+                file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file)
+            )
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"The checkpoint {file} was not loaded: it is damaged, or it holds more than weights "
+            f"and training state, which could run any program on this machine "
+            f"({_refused_globals(file) or _first_line(error)}). Get a file with plain weights."
+        ) from error
+    except Exception as error:  # a damaged file raises nearly anything
+        raise CheckpointError(
+            f"The checkpoint {file} cannot be read; it is damaged or no checkpoint "
+            f"({type(error).__name__}: {_first_line(error)})."
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(
+            f"The checkpoint {file} holds a {type(checkpoint).__name__}, not a dict of weights."
+        )
+    return checkpoint
+
+
+def check_checkpoint(path: str | os.PathLike, extra_types: Iterable[type] = ()) -> Path:
+    """Make sure that a checkpoint is there and loads without running code from it.
+
+    Args and errors are those of :func:`load_checkpoint_safely`.
+
+    Returns:
+        Path: The file on this machine.
+    """
+    load_checkpoint_safely(path, extra_types)
+    return local_checkpoint(path)
+
+
+@contextmanager
+def _types_allowed(extra_types: Iterable[type]):
+    allow_training_types()
+    extra_types = list(extra_types)
+    if not extra_types:
+        yield
+    else:
+        with torch.serialization.safe_globals(extra_types):
+            yield
+
+
+@contextmanager
+def _socket_timeout(seconds: float):
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def _refused_globals(file: Path) -> str:
+    """Names of what PyTorch refused in ``file``, as far as it can tell."""
+    try:
+        refused = torch.serialization.get_unsafe_globals_in_checkpoint(str(file))
+    except Exception:  # old format, old PyTorch or a damaged file: the caller has the error itself
+        return ""
+    return ", ".join(sorted(refused))
+
+
+def _first_line(error: Exception) -> str:
+    """The reason in an exception, which PyTorch hides in a page of advice to turn the check off."""
+    text = str(error.__context__ or error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+allow_training_types()

@@ -1,0 +1,56 @@
+"""Several processes without a GPU."""
+
+import os
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from torch import distributed
+
+from .config import ConfigError
+
+# Rank, number of processes and rank on this machine, as each launcher tells them.
+_LAUNCHER_VARIABLES = {
+    "pytorch": ("RANK", "WORLD_SIZE", "LOCAL_RANK"),
+    "mpi": ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    "slurm": ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"),
+}
+
+
+def set_launcher(cfg: Config, launcher: str) -> None:
+    """Prepare a config for ``--launcher``; call it before the Runner is built.
+
+    With GPUs MMEngine does all of it. Without, its launchers look for one, so the process group is
+    made here, with the gloo backend, and the model wrapper is told that there is no device.
+
+    Args:
+        cfg: Config, changed in place.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+
+    Raises:
+        ConfigError: The launcher did not start this process.
+    """
+    cfg.launcher = launcher
+    if launcher == "none":
+        return
+    missing = [name for name in _LAUNCHER_VARIABLES[launcher] if name not in os.environ]
+    if missing:
+        raise ConfigError(
+            f"--launcher {launcher} is for processes that it started, but {', '.join(missing)} is "
+            "not set. Start them with tools/dist_train.sh or tools/dist_test.sh, srun or mpirun."
+        )
+    if get_device() != "cpu":
+        return
+    rank, world_size, local_rank = (os.environ[name] for name in _LAUNCHER_VARIABLES[launcher])
+    os.environ.update(RANK=rank, WORLD_SIZE=world_size, LOCAL_RANK=local_rank)
+    if "MASTER_ADDR" not in os.environ or "MASTER_PORT" not in os.environ:
+        raise ConfigError(
+            "Set MASTER_ADDR and MASTER_PORT to where the process of rank 0 can be reached."
+        )
+    if not distributed.is_initialized():
+        distributed.init_process_group("gloo")
+    wrapper = dict(
+        type="MMDistributedDataParallel",
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get("find_unused_parameters", False),
+    )
+    cfg.model_wrapper_cfg = dict(cfg.get("model_wrapper_cfg") or wrapper, device_ids=None)

@@ -1,0 +1,95 @@
+"""A video segmentor that needs no training: it finds what is pure red."""
+
+from collections import deque
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.structures import InstanceData
+from torch import nn
+from torch.nn import functional as F
+
+from mmvis_plugin.models.video_segmentor import (
+    StreamState,
+    VideoSegmentor,
+    encode_masks,
+    tracked_frame,
+)
+
+CONFIG = """
+custom_imports = dict(imports=["mmvis_plugin", "fake_segmentor"], allow_failed_imports=False)
+default_scope = "mmdet"
+data_preprocessor = dict(type="TrackDataPreprocessor", bgr_to_rgb=True, pad_size_divisor=32)
+model = dict(type="RedFinder", look_ahead={look_ahead})
+test_dataloader = dict(
+    dataset=dict(
+        type="YTVISDataset",
+        pipeline=[
+            dict(
+                type="TransformBroadcaster",
+                transforms=[
+                    dict(type="LoadImageFromFile"),
+                    dict(type="Resize", scale=(64, 48), keep_ratio=True),
+                    dict(type="LoadTrackAnnotations", with_mask=True),
+                ],
+            ),
+            dict(type="PackTrackInputs"),
+        ],
+    )
+)
+"""
+
+
+@MODELS.register_module()
+class RedFinder(VideoSegmentor):
+    """Gives its results ``look_ahead`` frames late; the score is its only parameter."""
+
+    def __init__(self, look_ahead=0, data_preprocessor=None, backbone=None, init_cfg=None):
+        super().__init__(data_preprocessor, init_cfg)
+        self.backbone = backbone
+        self.look_ahead = look_ahead
+        self.score = nn.Parameter(torch.zeros(()))
+        self.interrupt_at = None
+
+    def loss(self, inputs, data_samples):
+        return {"loss": self.score.square()}
+
+    def start_video(self, meta):
+        state = StreamState(meta)
+        state.waiting = deque()
+        return state
+
+    def step(self, state, frames, metas):
+        for frame, meta in zip(frames, metas, strict=True):
+            if state.num_frames == self.interrupt_at:
+                raise KeyboardInterrupt
+            state.num_frames += 1
+            state.waiting.append((frame, meta))
+        return self._pop(state, self.look_ahead)
+
+    def finish(self, state):
+        tracks = InstanceData(
+            instances_id=torch.tensor([0]), labels=torch.tensor([1]), scores=torch.tensor([0.9])
+        )
+        return self._pop(state, 0), tracks if state.num_frames else None
+
+    def _pop(self, state, keep):
+        final = []
+        while len(state.waiting) > keep:
+            final.append(self._find(*state.waiting.popleft()))
+        return final
+
+    def _find(self, frame, meta):
+        height, width = meta["img_shape"]
+        red = (frame[0] > 180) & (frame[1:] < 80).all(0)
+        mask = F.interpolate(red[None, None, :height, :width].float(), meta["ori_shape"])[0] > 0.5
+        rows, columns = mask[0].nonzero(as_tuple=True)
+        n = int(len(rows) > 0)
+        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] if n else []
+        return tracked_frame(
+            meta,
+            bboxes=torch.tensor(box).view(n, 4),
+            labels=torch.zeros(n, dtype=torch.long),
+            scores=self.score.expand(n),
+            instances_id=torch.zeros(n, dtype=torch.long),
+            masks=encode_masks(mask[:n]),
+        )

@@ -1,0 +1,270 @@
+from fractions import Fraction
+
+import av
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmvis_plugin.apis import FrameTiming, VideoError, VideoReader, VideoWriter
+
+BGR = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 200, 200), (120, 30, 90)]
+
+
+def solid(size, color):
+    width, height = size
+    return np.full((height, width, 3), color, np.uint8)
+
+
+def write_video(path, frames, fps=Fraction(10), timings=None):
+    with VideoWriter(path, fps, frames[0].shape[1::-1]) as writer:
+        for number, frame in enumerate(frames):
+            writer.write(frame, timings[number] if timings else None)
+
+
+def facts(path):
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return {
+            "size": (stream.width, stream.height),
+            "rate": stream.average_rate,
+            "frames": stream.frames,
+            "duration": stream.duration * stream.time_base,
+            "start": stream.start_time,
+            "codec": stream.codec_context.name,
+            "pix_fmt": stream.codec_context.pix_fmt,
+        }
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    size=st.tuples(st.integers(16, 50), st.integers(16, 50)),
+    fps=st.sampled_from([Fraction(30000, 1001), Fraction(3), Fraction(25), Fraction(24000, 1001)]),
+    num_frames=st.integers(1, 12),
+)
+def test_written_video_has_the_frames_size_rate_and_duration(
+    tmp_path_factory, size, fps, num_frames
+):
+    path = tmp_path_factory.mktemp("video") / "out.mp4"
+    frames = [solid(size, BGR[i % len(BGR)]) for i in range(num_frames)]
+
+    write_video(path, frames, fps)
+
+    assert facts(path) == {
+        "size": tuple(side + side % 2 for side in size),
+        "rate": fps,
+        "frames": num_frames,
+        "duration": num_frames / fps,
+        "start": 0,
+        "codec": "h264",
+        "pix_fmt": "yuv420p",
+    }
+    with VideoReader(path) as reader:
+        read = list(reader)
+    assert (reader.fps, reader.num_frames, len(read)) == (fps, num_frames, num_frames)
+    width, height = size
+    for frame, original in zip(read, frames, strict=True):
+        assert frame.dtype == np.uint8
+        # Blocks of flat colour survive compression to within a few levels.
+        assert np.abs(frame[:height, :width].astype(int) - original).max() <= 8
+
+
+def test_timing_of_every_frame_is_kept_for_a_variable_rate(tmp_path):
+    starts = [Fraction(n, 100) for n in (0, 4, 8, 12, 30, 31, 60, 64)]
+    ends = [*starts[1:], Fraction(90, 100)]
+    timings = [FrameTiming(s, e - s) for s, e in zip(starts, ends, strict=True)]
+    fps = Fraction(len(starts)) / ends[-1]
+
+    write_video(tmp_path / "a.mp4", [solid((32, 32), BGR[0])] * len(starts), fps, timings)
+    with (
+        VideoReader(tmp_path / "a.mp4") as reader,
+        VideoWriter(tmp_path / "b.mp4", reader.fps, reader.size) as writer,
+    ):
+        read = []
+        for frame in reader:
+            read.append(reader.timing)
+            writer.write(frame, reader.timing)
+
+    assert read == timings
+    assert facts(tmp_path / "b.mp4") == facts(tmp_path / "a.mp4")
+    assert facts(tmp_path / "b.mp4")["duration"] == Fraction(90, 100)
+    assert facts(tmp_path / "b.mp4")["frames"] == len(starts)
+
+
+def test_times_rounded_by_a_coarse_container_clock_are_a_constant_rate(tmp_path):
+    path, fps = tmp_path / "a.mkv", Fraction(30000, 1001)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"bf": "0"})
+        stream.width = stream.height = 32
+        for number in range(40):
+            frame = av.VideoFrame.from_ndarray(solid((32, 32), BGR[1]), format="bgr24")
+            frame.pts, frame.time_base = number, 1 / fps
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+    with VideoReader(path) as reader:
+        starts = [reader.timing.start for _ in reader]
+
+    assert reader.fps == fps
+    assert starts == [n / fps for n in range(40)]
+
+
+def test_repeated_times_do_not_stop_the_writer(tmp_path):
+    timing = FrameTiming(Fraction(0), Fraction(1, 10))
+    write_video(tmp_path / "a.mp4", [solid((16, 16), BGR[0])] * 3, timings=[timing] * 3)
+    assert facts(tmp_path / "a.mp4")["frames"] == 3
+
+
+@pytest.mark.parametrize("degrees", [0, 90, -90, 180])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_rotated_video_comes_out_as_players_show_it(tmp_path, degrees, mirrored):
+    # Four quadrants of different brightness tell the eight orientations apart.
+    stored = np.zeros((32, 48, 3), np.uint8)
+    stored[:16, 24:], stored[16:, :24], stored[16:, 24:] = 80, 160, 240
+    path = tmp_path / "phone.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        # Players turn the picture counter-clockwise by this angle, then mirror left and right.
+        stream.set_display_rotation(degrees, hflip=mirrored)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(stored, format="bgr24")))
+        container.mux(stream.encode(None))
+
+    with VideoReader(path) as reader:
+        shown = next(reader)
+
+    expected = np.rot90(stored, degrees // 90)
+    if mirrored:
+        expected = expected[:, ::-1]
+    assert reader.size == expected.shape[1::-1]
+    assert np.abs(shown.astype(int) - expected).max() <= 20
+
+
+def test_folder_is_read_in_natural_order_at_the_given_rate(tmp_path):
+    for name, color in (("f10.png", BGR[2]), ("f2.png", BGR[1]), ("f1.png", BGR[0])):
+        cv2.imwrite(str(tmp_path / name), solid((20, 10), color))
+    (tmp_path / "notes.txt").write_text("not a frame")
+
+    with VideoReader(tmp_path, fps=Fraction(30000, 1001)) as reader:
+        frames = list(reader)
+
+    assert [tuple(frame[0, 0]) for frame in frames] == BGR[:3]
+    assert (reader.fps, reader.size, reader.num_frames) == (Fraction(30000, 1001), (20, 10), 3)
+    assert VideoReader(tmp_path).fps == 10
+
+
+def test_camera_is_read_until_it_ends(monkeypatch):
+    class Camera:
+        frames = [solid((8, 6), color) for color in BGR[:3]]
+        released = False
+
+        def __init__(self, index):
+            self.left = iter(self.frames if index == 0 else [])
+            self.opened = index < 2
+
+        def isOpened(self):
+            return self.opened
+
+        def get(self, prop):
+            return 0.0
+
+        def read(self):
+            frame = next(self.left, None)
+            return frame is not None, frame
+
+        def release(self):
+            Camera.released = True
+
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+
+    with VideoReader("0") as reader:
+        frames = list(reader)
+
+    assert reader.is_camera and reader.fps == 30 and reader.num_frames is None
+    assert len(frames) == 3 and Camera.released
+    with pytest.raises(VideoError, match="no frame"):
+        VideoReader(1)
+    with pytest.raises(VideoError, match="camera 7"):
+        VideoReader(7)
+
+
+def test_frames_of_two_sizes_name_the_file(tmp_path):
+    cv2.imwrite(str(tmp_path / "1.png"), solid((20, 10), BGR[0]))
+    cv2.imwrite(str(tmp_path / "2.png"), solid((22, 10), BGR[0]))
+    with pytest.raises(VideoError, match=r"2\.png is 22 x 10 pixels.*20 x 10"):
+        list(VideoReader(tmp_path))
+
+
+def test_damaged_image_names_the_file(tmp_path):
+    cv2.imwrite(str(tmp_path / "1.png"), solid((20, 10), BGR[0]))
+    (tmp_path / "2.png").write_bytes(b"")
+    with pytest.raises(VideoError, match=r"2\.png"):
+        list(VideoReader(tmp_path))
+
+
+def test_bad_sources_name_the_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing.mp4"):
+        VideoReader(tmp_path / "nothing.mp4")
+    with pytest.raises(VideoError, match="no images"):
+        VideoReader(tmp_path)
+    (tmp_path / "text.mp4").write_text("this is no video" * 100)
+    with pytest.raises(VideoError, match="text.mp4"):
+        VideoReader(tmp_path / "text.mp4")
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    with pytest.raises(VideoError, match="empty.mp4"):
+        VideoReader(tmp_path / "empty.mp4")
+
+    write_video(tmp_path / "whole.mp4", [solid((64, 64), BGR[i % 5]) for i in range(20)])
+    data = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: data.index(b"mdat") + 8])
+    with pytest.raises(VideoError, match="cut.mp4"):
+        list(VideoReader(tmp_path / "cut.mp4"))
+
+
+def test_audio_only_and_header_only_files_are_refused(tmp_path):
+    with av.open(str(tmp_path / "sound.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(VideoError, match="no video stream"):
+        VideoReader(tmp_path / "sound.mp4")
+
+    with av.open(str(tmp_path / "none.avi"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 32
+        container.start_encoding()
+    with pytest.raises(VideoError, match="none.avi"):
+        VideoReader(tmp_path / "none.avi")
+
+
+def test_unfinished_video_never_has_the_final_name(tmp_path):
+    path = tmp_path / "out" / "a.mp4"
+    with pytest.raises(KeyError), VideoWriter(path, 10, (16, 16)) as writer:
+        writer.write(solid((16, 16), BGR[0]))
+        assert not path.exists() and len(list(path.parent.iterdir())) == 1
+        raise KeyError
+    assert list(path.parent.iterdir()) == []
+
+
+def test_failed_rewrite_keeps_the_old_video(tmp_path):
+    path = tmp_path / "a.mp4"
+    write_video(path, [solid((16, 16), BGR[0])] * 2)
+    with pytest.raises(ValueError, match="frame 0"), VideoWriter(path, 10, (16, 16)) as writer:
+        writer.write(solid((18, 16), BGR[0]))
+    assert facts(path)["frames"] == 2
+
+
+def test_no_frames_is_an_error_and_leaves_nothing(tmp_path):
+    with pytest.raises(VideoError, match="a.mp4"), VideoWriter(tmp_path / "a.mp4", 10, (16, 16)):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_targets_are_refused(tmp_path):
+    for path, fps, size in (("a.avi", 10, (8, 8)), ("a.mp4", 0, (8, 8)), ("a.mp4", 10, (0, 8))):
+        with pytest.raises(ValueError, match="a."):
+            VideoWriter(tmp_path / path, fps, size)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,340 @@
+import contextlib
+import copy
+import io
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmdet.evaluation.functional import YTVIS, YTVISeval
+from pycocotools import mask as mask_utils
+from ytvis_cases import annotation, compress, random_case, rectangle, result
+
+from mmvis_plugin.evaluation import evaluate_ytvis, format_table, load_ground_truth
+
+FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
+VIDEO = {"id": 7, "height": 12, "width": 16, "length": 3}
+
+
+def reference(gt, results):
+    """The figures of MMDetection's YTVISeval, and each class's AP."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        api = YTVIS(copy.deepcopy(gt))
+        evaluator = YTVISeval(api, api.loadRes(copy.deepcopy(results)), "segm")
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    figures = dict(zip(FIGURES, evaluator.stats, strict=False))
+    precision = evaluator.eval["precision"][:, :, :, 0, 2]
+    class_ap = precision.mean(axis=(0, 1))  # -1 all over where a class has no annotations
+    return figures, class_ap
+
+
+def dataset(*annotations, videos=(VIDEO,), names=("cat",)):
+    return {
+        "videos": list(videos),
+        "categories": [{"id": k + 1, "name": name} for k, name in enumerate(names)],
+        "annotations": list(annotations),
+    }
+
+
+def box(x, y, w, h):
+    return compress(rectangle(x, y, w, h, VIDEO["height"], VIDEO["width"]))
+
+
+def test_equals_ytviseval_on_random_cases():
+    compared, defined = 0, dict.fromkeys(FIGURES, 0)
+    for seed in range(260):
+        gt, results = random_case(seed)
+        if not gt["annotations"] or not results:
+            continue
+        expected, class_ap = reference(gt, results)
+        stats = evaluate_ytvis(gt, results)
+        for name in FIGURES:
+            assert stats[name] == pytest.approx(expected[name], abs=1e-9), (seed, name)
+            defined[name] += 0 < stats[name] < 1
+        assert [c["AP"] for c in stats["per_class"].values()] == pytest.approx(class_ap, abs=1e-9)
+        compared += 1
+    assert compared >= 200
+    # Every figure was put to the test: not all of them 0, 1 or undefined.
+    assert min(defined.values()) >= 50, defined
+
+
+def test_intersections_are_exact():
+    rng = np.random.default_rng(0)
+    shapes = rng.random((12, 90, 120)) < rng.random((12, 1, 1))
+    rles = mask_utils.encode(np.asfortranarray(shapes.transpose(1, 2, 0).astype(np.uint8)))
+    for rle in rles:
+        rle["counts"] = rle["counts"].decode()
+    video = {"id": 1, "height": 90, "width": 120, "length": 2}
+    gt = load_ground_truth(
+        dataset(*(annotation(i, video, 1, [r, None]) for i, r in enumerate(rles)), videos=[video])
+    )
+    from mmvis_plugin.evaluation.ytvis_eval import _track_ious
+
+    tracks = gt.tracks[1, 1]
+    flat = shapes.reshape(12, -1).astype(np.int64)
+    inter = flat @ flat.T
+    union = flat.sum(1)[:, None] + flat.sum(1) - inter
+    np.testing.assert_array_equal(_track_ious(tracks, tracks), inter / union)
+
+
+def test_annotation_id_zero_is_an_annotation():
+    masks = [box(1, 1, 5, 5)] * 3
+    gt = dataset(annotation(0, VIDEO, 1, masks))
+    results = [result(7, 1, 0.9, masks)]
+    assert evaluate_ytvis(gt, results)["AP"] == pytest.approx(1)
+    # The id doubles as the match flag there, so that a match with id 0 counts as wrong.
+    assert reference(gt, results)[0]["AP"] == 0
+
+
+def test_a_frame_of_one_side_adds_to_the_union():
+    full, half = [box(0, 0, 6, 10)] * 2, box(0, 0, 3, 10)
+    gt = dataset(annotation(1, VIDEO, 1, [*full, None]))
+    missed = evaluate_ytvis(gt, [result(7, 1, 0.5, [full[0], None, None])])  # IoU 60 / 120
+    assert (missed["AP50"], missed["AP75"], missed["AP"]) == pytest.approx((1, 0, 0.1))
+    extra = evaluate_ytvis(gt, [result(7, 1, 0.5, [*full, half])])  # IoU 120 / 150
+    assert (extra["AP75"], extra["AP"]) == pytest.approx((1, 0.7))
+
+
+def test_the_jsons_own_areas_decide_the_range():
+    masks = [box(0, 0, 4, 4)] * 3
+    ann = annotation(1, VIDEO, 1, masks)
+    results = [result(7, 1, 0.5, masks)]
+    assert evaluate_ytvis(dataset(ann), results)["APl"] == -1
+    ann["areas"] = [None, 300.0**2, 0]
+    stats = evaluate_ytvis(dataset(ann), results)
+    assert (stats["APs"], stats["APl"]) == pytest.approx((-1, 1))
+    del ann["areas"]
+    assert evaluate_ytvis(dataset(ann), results)["APs"] == pytest.approx(1)
+
+
+def test_without_results_figures_are_zero_where_there_is_an_object():
+    gt = dataset(annotation(1, VIDEO, 1, [box(0, 0, 4, 4), None, None]), names=("cat", "dog"))
+    stats = evaluate_ytvis(gt, [])
+    assert [stats[name] for name in FIGURES] == [0, 0, 0, 0, -1, -1, 0, 0, 0]
+    assert set(stats["per_class"]["dog"].values()) == {-1}
+    assert set(stats) == {*FIGURES, "per_class"}
+
+
+def test_video_ids_restrict_annotations_and_results():
+    other = {**VIDEO, "id": 2}
+    right, wrong = [box(0, 0, 4, 4)] * 3, [box(8, 8, 4, 4)] * 3
+    gt = dataset(
+        annotation(1, VIDEO, 1, right), annotation(2, other, 1, right), videos=[VIDEO, other]
+    )
+    results = [result(7, 1, 0.9, wrong), result(2, 1, 0.5, right)]
+    assert evaluate_ytvis(gt, results)["AP"] < 0.5
+    assert evaluate_ytvis(gt, results, video_ids=[2])["AP"] == pytest.approx(1)
+    assert evaluate_ytvis(gt, results, video_ids=[7])["AP"] == 0
+    with pytest.raises(ValueError, match="not in the annotation file: 3"):
+        evaluate_ytvis(gt, results, video_ids=[2, 3])
+
+
+def test_reads_files_and_leaves_its_input_alone(tmp_path):
+    gt, results = random_case(4)
+    before = copy.deepcopy((gt, results))
+    stats = evaluate_ytvis(gt, results)
+    assert (gt, results) == before
+    (tmp_path / "gt.json").write_text(json.dumps(gt))
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert evaluate_ytvis(tmp_path / "gt.json", str(tmp_path / "results.json")) == stats
+    assert evaluate_ytvis(load_ground_truth(gt), results) == stats
+
+
+def test_bytes_and_string_counts_and_polygons_are_the_same_mask():
+    polygon = [[1.0, 1.0, 6.0, 1.0, 6.0, 8.0, 1.0, 8.0]]
+    rle = mask_utils.merge(mask_utils.frPyObjects(polygon, 12, 16))
+    text = {**rle, "counts": rle["counts"].decode()}
+    gt = dataset(annotation(1, VIDEO, 1, [polygon, rle, text]))
+    for entry in ([rle] * 3, [text] * 3):
+        assert evaluate_ytvis(gt, [result(7, 1, 0.5, entry)])["AP"] == pytest.approx(1)
+
+
+def test_table_shows_every_class_and_what_is_undefined():
+    gt = dataset(annotation(1, VIDEO, 1, [box(0, 0, 4, 4)] * 3), names=("cat", "giant panda"))
+    table = format_table(evaluate_ytvis(gt, [result(7, 1, 0.5, [box(0, 0, 4, 4)] * 3)]))
+    rows = {line[:11].strip(): line[11:].split() for line in table.splitlines()}
+    assert rows["class"] == list(FIGURES)
+    assert rows["cat"] == rows["all"] == ["1.000"] * 4 + ["-", "-"] + ["1.000"] * 3
+    assert rows["giant panda"] == ["-"] * 9
+
+
+MASKS = [box(0, 0, 4, 4)] * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"video_id": 8}, r"results\[1\] .*video_id 8 is not in the annotation file"),
+        ({"video_id": [7]}, r"results\[1\] .*video_id \[7\] is not in"),
+        ({"category_id": 5}, r"results\[1\] .*category_id 5 is not in the annotation file"),
+        ({"segmentations": MASKS[:2]}, r"results\[1\] \(video_id 7.*a list of 3.*got 2"),
+        ({"segmentations": None}, r"results\[1\].*a list of 3.*got NoneType"),
+        (
+            {"segmentations": [None, compress(rectangle(0, 0, 4, 4, 16, 12)), None]},
+            r"results\[1\].*frame 1: RLE of size \[16, 12\] in a video of .*\[12, 16\]",
+        ),
+        ({"segmentations": [None, None, {"size": [12, 16], "counts": "0o"}]}, "frame 2.*cut off"),
+        ({"segmentations": [None, {"size": [12, 16], "counts": ""}, None]}, "frame 1.*non-empty"),
+        (
+            {"segmentations": [{"size": [12, 16], "counts": "0oooo3"}, None, None]},
+            "frame 0.*longer",
+        ),
+        ({"segmentations": [{"counts": "0o"}, None, None]}, "frame 0: a mask is"),
+        ({"segmentations": ["04", None, None]}, "frame 0: a mask is"),
+        ({"score": float("nan")}, r"results\[1\].*score nan is not a finite number"),
+        ({"score": "0.5"}, r"results\[1\].*score '0.5' is not"),
+    ],
+)
+def test_wrong_results_are_named(change, message):
+    gt = dataset(annotation(1, VIDEO, 1, MASKS))
+    good = result(7, 1, 0.5, MASKS)
+    with pytest.raises(ValueError, match=message):
+        evaluate_ytvis(gt, [good, {**good, **change}])
+
+
+def test_incomplete_results_are_named(tmp_path):
+    gt = dataset(annotation(1, VIDEO, 1, MASKS))
+    entry = result(7, 1, 0.5, MASKS)
+    del entry["score"]
+    with pytest.raises(ValueError, match=r"results\[0\] is not an object with the keys .*score"):
+        evaluate_ytvis(gt, [entry])
+    with pytest.raises(ValueError, match="expected a list of entries, got dict"):
+        evaluate_ytvis(gt, {"results": []})
+    broken = tmp_path / "results.json"
+    broken.write_text("[{")
+    with pytest.raises(ValueError, match="results.json: not a JSON file"):
+        evaluate_ytvis(gt, broken)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"video_id": 8}, r"annotations\[0\] \(id 31, video_id 8\): video_id 8 is not in"),
+        ({"category_id": 9}, r"id 31, video_id 7\): category_id 9 is not in"),
+        ({"segmentations": MASKS[:1]}, "id 31, video_id 7.*a list of 3, one per frame, got 1"),
+        ({"segmentations": [None, [[1, 2, 3, 4]], None]}, "id 31.*frame 1: a polygon is"),
+        ({"segmentations": [None, [1, 1, 5, 1, 5, 5], None]}, "id 31.*frame 1: a polygon is"),
+        (
+            {"segmentations": [[[1, 1, 5, 1, float("nan"), 5]], None, None]},
+            "id 31.*frame 0: a polygon is",
+        ),
+        (
+            {"segmentations": [{"size": [12, 16], "counts": [4, 5]}, None, None]},
+            "id 31.*frame 0: the runs of the RLE do not add up to 12 x 16",
+        ),
+        ({"areas": ["big", None, None]}, "id 31.*'areas' must hold numbers"),
+    ],
+)
+def test_wrong_annotations_are_named(change, message):
+    ann = {**annotation(31, VIDEO, 1, MASKS), **change}
+    with pytest.raises(ValueError, match=message):
+        evaluate_ytvis(dataset(ann), [])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda gt: gt.pop("videos"), "no list under the key 'videos'"),
+        (lambda gt: gt["videos"][0].pop("height"), r"videos\[0\] \(id 7\) has no key 'height'"),
+        (lambda gt: gt["videos"][0].pop("length"), r"\(id 7\) has neither 'length' nor"),
+        (lambda gt: gt["videos"].append(VIDEO), r"videos\[1\] \(id 7\): the id is taken already"),
+        (lambda gt: gt["categories"].append({"id": 2, "name": "cat"}), "same name"),
+        (lambda gt: gt["annotations"][0].pop("segmentations"), "id 31.*no key 'segmentations'"),
+    ],
+)
+def test_a_malformed_json_is_named(tmp_path, spoil, message):
+    gt = copy.deepcopy(dataset(annotation(31, VIDEO, 1, MASKS)))
+    spoil(gt)
+    path = tmp_path / "valid.json"
+    path.write_text(json.dumps(gt))
+    with pytest.raises(ValueError, match=f"valid.json.*{message}"):
+        load_ground_truth(path)
+
+
+@pytest.mark.parametrize("annotations", [None, []])
+def test_without_annotations_there_is_nothing_to_score_with(annotations):
+    gt = {**dataset(), "annotations": annotations}
+    assert load_ground_truth(gt).tracks == {}
+    with pytest.raises(ValueError, match="no annotations to score with"):
+        evaluate_ytvis(gt, [])
+
+
+@st.composite
+def banded_tracks(draw):
+    """Videos in which each object and its prediction keep to their own columns."""
+    num_videos, num_objects = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    videos = [
+        {"id": v, "height": 12, "width": 16, "length": draw(st.integers(1, 3))}
+        for v in range(num_videos)
+    ]
+    annotations, predictions = [], []
+    for video in videos:
+        for band in range(num_objects):
+            category_id = draw(st.integers(1, 2))
+
+            def track(band=band, length=video["length"]):
+                frames = st.one_of(st.none(), st.tuples(st.integers(0, 6), st.integers(1, 6)))
+                boxes = [(0, 4), *draw(st.lists(frames, min_size=length - 1, max_size=length - 1))]
+                return [b and box(4 * band, b[0], 4, b[1]) for b in boxes]
+
+            masks = track()
+            annotations.append(annotation(len(annotations), video, category_id, masks))
+            predictions.append(
+                (video["id"], category_id, masks if draw(st.booleans()) else track())
+            )
+    scores = draw(
+        st.lists(
+            st.integers(1, 999),
+            min_size=len(predictions),
+            max_size=len(predictions),
+            unique=True,
+        )
+    )
+    results = [
+        result(video_id, category_id, score / 1000, masks)
+        for (video_id, category_id, masks), score in zip(predictions, scores, strict=True)
+    ]
+    return dataset(*annotations, videos=videos, names=("cat", "dog")), results
+
+
+@settings(max_examples=40, deadline=None)
+@given(banded_tracks())
+def test_perfect_predictions_score_one(case):
+    gt, _ = case
+    results = [
+        result(a["video_id"], a["category_id"], 0.5, a["segmentations"]) for a in gt["annotations"]
+    ]
+    stats = evaluate_ytvis(gt, results)
+    assert (stats["AP"], stats["AR100"]) == pytest.approx((1, 1))
+
+
+@settings(max_examples=40, deadline=None)
+@given(banded_tracks(), st.randoms(use_true_random=False))
+def test_order_of_results_does_not_matter_without_ties(case, random):
+    gt, results = case
+    shuffled = random.sample(results, len(results))
+    assert evaluate_ytvis(gt, shuffled) == evaluate_ytvis(gt, results)
+
+
+@settings(max_examples=40, deadline=None)
+@given(banded_tracks(), st.data())
+def test_duplicates_never_raise_ap(case, data):
+    gt, results = case
+    original = data.draw(st.sampled_from(results))
+    score = data.draw(st.floats(0, original["score"]))
+    duplicated = evaluate_ytvis(gt, [*results, {**original, "score": score}])
+    assert duplicated["AP"] <= evaluate_ytvis(gt, results)["AP"] + 1e-12
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_figures_are_within_bounds(seed):
+    gt, results = random_case(seed)
+    if gt["annotations"]:
+        stats = evaluate_ytvis(gt, results)
+        for row in (stats, *stats["per_class"].values()):
+            assert all(row[name] == -1 or 0 <= row[name] <= 1 for name in FIGURES)
+            assert row["AR1"] <= row["AR10"] <= row["AR100"]

@@ -1,0 +1,172 @@
+"""The import check: every broken environment gets one message with the command that mends it."""
+
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import pytest
+
+from mmvis_plugin._environment import InstalledEnvironment, require_openmmlab
+
+MAINTAINED = {
+    "mmengine": {"onedl-mmengine": "0.10.12"},
+    "mmcv": {"onedl-mmcv": "2.3.6"},
+    "mmdet": {"onedl-mmdetection": "3.5.1"},
+}
+ORIGINAL = {
+    "mmengine": {"mmengine": "0.10.7"},
+    "mmcv": {"mmcv": "2.1.0"},
+    "mmdet": {"mmdet": "3.3.0"},
+}
+
+
+@dataclass
+class FakeEnvironment:
+    installed: dict
+    missing: set = field(default_factory=set)
+    ops: str | None = None
+    ops_tried: bool = False
+
+    def has(self, module):
+        return module not in self.missing
+
+    def versions(self, module):
+        return {} if module in self.missing else self.installed[module]
+
+    def operators_error(self):
+        self.ops_tried = True
+        return self.ops
+
+
+def complaint(environment):
+    with pytest.raises(ImportError) as caught:
+        require_openmmlab(environment)
+    problems, command = str(caught.value).split("This command mends it")
+    return problems, command
+
+
+@pytest.mark.parametrize("installed", [MAINTAINED, ORIGINAL], ids=["maintained", "original"])
+def test_accepts_both_lines(installed):
+    environment = FakeEnvironment(installed)
+    require_openmmlab(environment)
+    assert environment.ops_tried
+
+
+def test_accepts_this_environment():
+    require_openmmlab()
+
+
+@pytest.mark.parametrize("module", ["mmengine", "mmcv", "mmdet"])
+@pytest.mark.parametrize("installed", [MAINTAINED, ORIGINAL], ids=["maintained", "original"])
+def test_missing_package_is_installed_in_the_line_of_the_others(installed, module):
+    environment = FakeEnvironment(installed, missing={module})
+    problems, command = complaint(environment)
+    ((name, version),) = installed[module].items()
+    assert f"- {module} is not installed" in problems
+    assert f" {name}=={version}" in command
+    assert "uninstall" not in command
+    assert "--no-deps" not in command
+    assert ("MMCV_WITH_OPS=1" in command) == (module == "mmcv")
+
+
+def test_empty_environment_gets_everything_in_one_message():
+    problems, command = complaint(
+        FakeEnvironment(MAINTAINED, missing={"torch", "mmengine", "mmcv", "mmdet"})
+    )
+    assert problems.count("is not installed") == 4
+    assert command.index("torch==") < command.index("MMCV_WITH_OPS=1")
+    for pin in ("onedl-mmengine==0.10.12", "onedl-mmcv==2.3.6", "onedl-mmdetection==3.5.1"):
+        assert pin in command
+
+
+def test_mmcv_without_operators_is_compiled_again():
+    problems, command = complaint(FakeEnvironment(MAINTAINED, ops="No module named 'mmcv._ext'"))
+    assert "mmcv._ext" in problems
+    assert "uninstall -y onedl-mmcv &&" in command
+    assert "MMCV_WITH_OPS=1" in command
+    assert "--no-build-isolation --no-cache-dir --no-deps onedl-mmcv==2.3.6" in command
+    assert "mmdet" not in command
+
+
+@pytest.mark.parametrize(
+    ("base", "module", "name", "version"),
+    [
+        (MAINTAINED, "mmcv", "onedl-mmcv", "2.2.0"),
+        (MAINTAINED, "mmcv", "onedl-mmcv", "2.4.0"),
+        (MAINTAINED, "mmdet", "onedl-mmdetection", "3.4.9"),
+        (MAINTAINED, "mmengine", "onedl-mmengine", "0.11.0"),
+        (ORIGINAL, "mmcv", "mmcv", "2.2.0"),
+        (ORIGINAL, "mmcv", "mmcv", "1.7.2"),
+        (ORIGINAL, "mmdet", "mmdet", "2.28.2"),
+        (ORIGINAL, "mmengine", "mmengine", "0.7.4"),
+    ],
+)
+def test_version_outside_the_range_is_replaced(base, module, name, version):
+    problems, command = complaint(FakeEnvironment({**base, module: {name: version}}))
+    ((_, tested),) = base[module].items()
+    assert f"{name} {version} is not supported" in problems
+    assert f"uninstall -y {name} " in command
+    assert f"{name}=={tested}" in command
+
+
+def test_two_lines_over_each_other():
+    both = {"mmcv": "2.1.0", "onedl-mmcv": "2.3.6"}
+    problems, command = complaint(FakeEnvironment({**MAINTAINED, "mmcv": both}))
+    assert "both installed" in problems
+    assert "uninstall -y mmcv onedl-mmcv " in command
+    assert "onedl-mmcv==2.3.6" in command
+
+
+def test_mixed_lines():
+    problems, command = complaint(FakeEnvironment({**ORIGINAL, "mmdet": MAINTAINED["mmdet"]}))
+    assert "onedl-mmdetection 3.5.1 does not go with the original line" in problems
+    assert "mmdet==3.3.0" in command
+
+
+def test_module_of_unknown_origin():
+    # mmcv-lite installs a module mmcv that has no operators
+    problems, _ = complaint(FakeEnvironment({**MAINTAINED, "mmcv": {}}))
+    assert "mmcv can be imported, but neither onedl-mmcv nor mmcv is installed" in problems
+
+
+def install(site, module, distribution, version):
+    (site / module).mkdir(parents=True)
+    (site / module / "__init__.py").touch()
+    metadata = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n"
+    )
+
+
+def test_metadata_beside_the_module_counts(tmp_path, monkeypatch):
+    hidden, venv = tmp_path / "hidden", tmp_path / "venv"
+    install(hidden, "mmdet", "mmdet", "3.3.0")
+    install(venv, "mmdet", "onedl-mmdetection", "3.5.1")
+    monkeypatch.setattr(sys, "path", [str(venv), str(hidden)])
+    monkeypatch.delitem(sys.modules, "mmdet", raising=False)
+    assert InstalledEnvironment().versions("mmdet") == {"onedl-mmdetection": "3.5.1"}
+
+
+IMPORT_WITHOUT = """
+import importlib.abc, sys
+class Block(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name == {blocked!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Block())
+import mmvis_plugin
+"""
+
+
+def test_import_fails_with_the_message_alone():
+    result = subprocess.run(
+        [sys.executable, "-c", IMPORT_WITHOUT.format(blocked="mmcv._ext")],
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 1
+    assert "ImportError: mmvis_plugin cannot run in this environment" in result.stderr
+    assert "No module named 'mmcv._ext'" in result.stderr
+    assert "MMCV_WITH_OPS=1" in result.stderr
+    assert "During handling" not in result.stderr

@@ -1,0 +1,170 @@
+import argparse
+import collections
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.optim import OptimWrapper
+from mmengine.optim.scheduler import OneCycleLR
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
+
+from mmvis_plugin.utils.checkpoint import (
+    CheckpointDownloadError,
+    CheckpointError,
+    cached_path,
+    check_checkpoint,
+    forbid_unsafe_loading,
+    load_checkpoint_safely,
+)
+
+
+class RunsOnLoad:
+    """Pickles as a call that writes a marker file when it is loaded."""
+
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+class ReachesGlobals:
+    """Pickles as an attribute from which a program's globals can be reached."""
+
+    def __reduce__(self):
+        return getattr, (HistoryBuffer.update, "__globals__")
+
+
+@pytest.fixture
+def training_checkpoint(tmp_path):
+    """A checkpoint with all that MMEngine's Runner writes."""
+    model = nn.Linear(2, 1)
+    optimizer = OptimWrapper(torch.optim.AdamW(model.parameters()))
+    scheduler = OneCycleLR(optimizer, eta_max=1e-3, total_steps=4, by_epoch=False)
+    hub = MessageHub("test_checkpoint")
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    scheduler.step()
+    hub.update_scalar("train/loss", np.float32(0.5))
+    hub.update_info("numpy", dict(score=np.float64(0.25), flags=np.array([True]), n=np.int64(3)))
+    path = tmp_path / "iter_1.pth"
+    checkpoint = dict(
+        meta=dict(iter=1, seed=0, dataset_meta=dict(classes=("a",), palette=np.eye(3))),
+        state_dict=model.state_dict(),
+        message_hub=hub.state_dict(),
+        optimizer=optimizer.state_dict(),
+        param_schedulers=[scheduler.state_dict()],
+    )
+    torch.save(checkpoint, path)
+    return path
+
+
+def test_loads_training_checkpoints(training_checkpoint):
+    checkpoint = load_checkpoint_safely(training_checkpoint)
+    assert checkpoint["message_hub"]["runtime_info"]["numpy"]["score"] == 0.25
+    assert checkpoint["message_hub"]["log_scalars"]["train/loss"].current() == 0.5
+    assert checkpoint["param_schedulers"][0]["anneal_func"](1.0, 0.0, 1.0) == pytest.approx(0)
+    assert torch.equal(checkpoint["state_dict"]["bias"], torch.load(training_checkpoint)["state_dict"]["bias"])
+
+
+def test_mmengine_loads_what_passed_and_does_not_change_what_passes(training_checkpoint):
+    CheckpointLoader.load_checkpoint(str(training_checkpoint), map_location="cpu")
+    assert check_checkpoint(training_checkpoint) == training_checkpoint
+
+
+def test_loads_numpy_values_of_either_major_version(tmp_path):
+    """NumPy 2 moved numpy.core to numpy._core; the file is the other version's."""
+    data = dict(array=np.arange(3.0), scalar=np.float32(2))
+    path, other = tmp_path / "this.pth", tmp_path / "other.pth"
+    torch.save(data, path)
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(other, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith("data.pkl"):
+                new, old = b"numpy._core.multiarray", b"numpy.core.multiarray"
+                assert new in content or old in content
+                content = content.replace(*((new, old) if new in content else (old, new)))
+            target.writestr(name, content)
+    loaded = load_checkpoint_safely(other)
+    assert loaded["scalar"] == 2 and np.array_equal(loaded["array"], data["array"])
+
+
+@pytest.mark.parametrize("zip_format", [True, False])
+def test_code_in_a_checkpoint_does_not_run(tmp_path, zip_format):
+    marker, path = tmp_path / "marker", tmp_path / "bad.pth"
+    checkpoint = dict(state_dict=dict(weight=torch.ones(1)), extra=RunsOnLoad(marker))
+    torch.save(checkpoint, path, _use_new_zipfile_serialization=zip_format)
+    with pytest.raises(CheckpointError, match=r"bad\.pth was not loaded.*system"):
+        check_checkpoint(path)
+    assert not marker.exists()
+    # The file is what it is meant to be.
+    torch.load(path, weights_only=False)
+    assert marker.exists()
+
+
+def test_plain_pickle_is_refused(tmp_path):
+    marker, path = tmp_path / "marker", tmp_path / "bad.pth"
+    path.write_bytes(pickle.dumps(dict(extra=RunsOnLoad(marker)), protocol=2))
+    with pytest.raises(CheckpointError, match="bad.pth"):
+        check_checkpoint(path)
+    assert not marker.exists()
+
+
+def test_methods_in_a_checkpoint_are_only_those_of_training_state(tmp_path):
+    torch.save(dict(extra=ReachesGlobals()), tmp_path / "bad.pth")
+    with pytest.raises(CheckpointError, match="bad.pth was not loaded"):
+        check_checkpoint(tmp_path / "bad.pth")
+
+
+def test_extra_types_hold_for_one_load(tmp_path):
+    path = tmp_path / "args.pth"
+    torch.save(dict(args=argparse.Namespace(lr=0.1)), path)
+    with pytest.raises(CheckpointError, match="argparse.Namespace"):
+        load_checkpoint_safely(path)
+    assert load_checkpoint_safely(path, [argparse.Namespace])["args"].lr == 0.1
+    with pytest.raises(CheckpointError):
+        load_checkpoint_safely(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", None])
+def test_damaged_files_are_named(training_checkpoint, content):
+    if content is None:
+        content = training_checkpoint.read_bytes()[:-500]
+    training_checkpoint.write_bytes(content)
+    with pytest.raises(CheckpointError, match="iter_1.pth"):
+        check_checkpoint(training_checkpoint)
+
+
+def test_other_content_and_missing_files(tmp_path):
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="holds a list"):
+        check_checkpoint(tmp_path / "list.pth")
+    with pytest.raises(CheckpointError, match="missing.pth does not exist"):
+        check_checkpoint(tmp_path / "missing.pth")
+
+
+def test_addresses_are_looked_up_in_the_cache(tmp_path, monkeypatch, training_checkpoint):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    url = "http://127.0.0.1:9/models/weights-0123.pth?x=1"
+    with pytest.raises(CheckpointDownloadError) as error:
+        check_checkpoint(url)
+    assert url in str(error.value) and str(cached_path(url)) in str(error.value)
+    assert not list(cached_path(url).parent.iterdir())
+    training_checkpoint.rename(cached_path(url))
+    assert check_checkpoint(url) == cached_path(url) == tmp_path / "hub/checkpoints/weights-0123.pth"
+
+
+def test_programs_forbid_mmengine_to_fall_back_to_running_the_pickle(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")  # put back after the test
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    marker, path = tmp_path / "marker", tmp_path / "bad.pth"
+    torch.save(collections.OrderedDict(weight=RunsOnLoad(marker)), path)
+    forbid_unsafe_loading()
+    with pytest.raises(pickle.UnpicklingError):
+        CheckpointLoader.load_checkpoint(str(path), map_location="cpu")
+    assert not marker.exists()

@@ -1,0 +1,143 @@
+import numpy as np
+import pycocotools.mask as mask_utils
+import pytest
+import torch
+from mmengine.structures import InstanceData
+
+from mmvis_plugin.visualization import TrackVisualizer, track_color
+
+
+def rectangle_mask(shape, x1, y1, x2, y2):
+    mask = np.zeros(shape, np.uint8)
+    mask[y1:y2, x1:x2] = 1
+    return mask
+
+
+def make_instances(masks, ids, scores, labels=None, dense=False):
+    boxes = [mask_utils.toBbox(mask_utils.encode(np.asfortranarray(m))) for m in masks]
+    boxes = np.array(boxes).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return InstanceData(
+        bboxes=torch.tensor(boxes, dtype=torch.float32),
+        labels=torch.tensor(labels or [0] * len(ids), dtype=torch.long),
+        scores=torch.tensor(scores, dtype=torch.float32),
+        instances_id=torch.tensor(ids, dtype=torch.long),
+        masks=torch.tensor(np.array(masks))
+        if dense
+        else [mask_utils.encode(np.asfortranarray(m)) for m in masks],
+    )
+
+
+@pytest.fixture
+def frame():
+    return np.random.default_rng(0).integers(0, 256, (120, 200, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def no_labels(monkeypatch):
+    monkeypatch.setattr(TrackVisualizer, "_write_labels", lambda *args: None)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_pixels_change_on_mask_and_box_and_nowhere_else(frame, no_labels, dense):
+    mask = np.zeros((120, 200), np.uint8)
+    mask[30:90, 50:130] = np.tri(60, 80, dtype=np.uint8)
+    instances = make_instances([mask], [4], [0.9], dense=dense)
+    original = frame.copy()
+
+    drawn = TrackVisualizer(("a",), mask_alpha=0.5).draw(frame, instances)
+
+    np.testing.assert_array_equal(frame, original)
+    box = np.zeros(mask.shape, bool)
+    x1, y1, x2, y2 = instances.bboxes[0].int().tolist()
+    box[y1 : y2 + 1, x1 : x2 + 1] = True
+    box[y1 + 1 : y2, x1 + 1 : x2] = False
+    inside = mask.astype(bool)
+    untouched = ~inside & ~box
+    np.testing.assert_array_equal(drawn[untouched], frame[untouched])
+    color = np.array(track_color(4))
+    assert (drawn[box] == color).all()
+    inner = inside & ~box
+    outline = inner & (drawn == color).all(axis=-1)
+    blended = inner & ~outline
+    np.testing.assert_allclose(drawn[blended], (frame[blended] + color) / 2, atol=1)
+    # The outline is the mask's rim: each of its pixels has a neighbour outside of the mask.
+    rows, columns = np.nonzero(outline)
+    assert len(rows) > 60
+    rims = [
+        not mask[r - 1 : r + 2, c - 1 : c + 2].all() for r, c in zip(rows, columns, strict=True)
+    ]
+    assert all(rims)
+
+
+def test_higher_score_is_on_top(frame, no_labels):
+    low = rectangle_mask((120, 200), 20, 20, 100, 100)
+    high = rectangle_mask((120, 200), 50, 40, 150, 80)
+    for order in ([0, 1], [1, 0]):
+        masks, ids, scores = [low, high], [0, 1], [0.5, 0.8]
+        drawn = TrackVisualizer(("a",), mask_alpha=1.0).draw(
+            frame,
+            make_instances(
+                [masks[i] for i in order], [ids[i] for i in order], [scores[i] for i in order]
+            ),
+        )
+        assert tuple(drawn[60, 75]) == track_color(1)
+        assert tuple(drawn[30, 30]) == track_color(0)
+
+
+def test_low_scores_and_empty_results_are_not_drawn(frame):
+    mask = rectangle_mask((120, 200), 20, 20, 100, 100)
+    visualizer = TrackVisualizer(("a",), score_thr=0.3)
+    for instances in (make_instances([mask], [0], [0.29]), make_instances([], [], [])):
+        drawn = visualizer.draw(frame, instances)
+        np.testing.assert_array_equal(drawn, frame)
+        assert drawn is not frame
+    assert (visualizer.draw(frame, make_instances([mask], [0], [0.31])) != frame).any()
+
+
+def test_instance_without_pixels_is_drawn_as_its_box(frame):
+    instances = make_instances([np.zeros((120, 200), np.uint8)], [0], [0.9])
+    instances.bboxes = torch.tensor([[20.0, 30.0, 60.0, 70.0]])
+    drawn = TrackVisualizer(("a",)).draw(frame, instances)
+    assert tuple(drawn[70, 40]) == track_color(0)
+    np.testing.assert_array_equal(drawn[50, 40], frame[50, 40])
+
+
+@pytest.mark.parametrize("shape", [(96, 128), (720, 1280), (1920, 1080), (20, 30)])
+@pytest.mark.parametrize("corner", [(0, 0), (1, 1), (0, 1), (1, 0)])
+def test_label_stays_in_the_frame_and_can_be_read(shape, corner):
+    frame = np.full((*shape, 3), 128, np.uint8)
+    height, width = shape
+    y = [0, height - height // 8][corner[0]]
+    x = [0, width - width // 8][corner[1]]
+    mask = rectangle_mask(shape, x, y, x + width // 8, y + height // 8)
+    instances = make_instances([mask], [3], [0.87], labels=[1])
+
+    drawn = TrackVisualizer(("a", "triangle"), mask_alpha=0.0).draw(frame, instances)
+
+    outside = np.ones(shape, bool)
+    outside[max(y - 3, 0) : y + height // 8 + 3, max(x - 3, 0) : x + width // 8 + 3] = False
+    changed = outside & (drawn != frame).any(axis=-1)
+    rows = np.nonzero(changed.any(axis=1))[0]
+    # Letters are a fixed part of the picture, and never so small that they melt.
+    assert max(8, 0.025 * min(shape)) <= rows[-1] - rows[0] + 1 <= max(14, 0.05 * min(shape))
+    label = drawn[changed].astype(int)
+    ink = np.abs(label - label[0]).max(axis=1)
+    assert label.max() - label.min() > 100 and 0.1 < (ink > 60).mean() < 0.6
+
+
+def test_labels_avoid_each_other(frame):
+    masks = [
+        rectangle_mask((120, 200), 40, 60, 120, 90),
+        rectangle_mask((120, 200), 42, 62, 120, 92),
+    ]
+    both = TrackVisualizer(("ball",)).draw(frame, make_instances(masks, [0, 1], [0.9, 0.8]))
+    # Above the boxes is the label of the higher score, below them the other's.
+    assert (both[48:58, 44:70] == track_color(0)).all(axis=-1).mean() > 0.3
+    assert (both[95:103, 44:70] == track_color(1)).all(axis=-1).mean() > 0.3
+
+
+def test_mask_of_another_size_is_refused(frame):
+    instances = make_instances([rectangle_mask((60, 100), 2, 2, 9, 9)], [0], [0.9])
+    with pytest.raises(ValueError, match=r"\(60, 100\).*\(120, 200\)"):
+        TrackVisualizer(("a",)).draw(frame, instances)

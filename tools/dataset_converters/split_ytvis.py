@@ -1,0 +1,146 @@
+"""Split a YouTube-VIS training JSON by video into a part to train on and a held-out part.
+
+The official validation sets have no public annotations, so configs validate on the held-out part.
+"""
+
+import argparse
+import json
+import os
+import random
+from collections import Counter
+from pathlib import Path
+
+
+def split_videos(content: dict, val_ratio: float, seed: int) -> set[int]:
+    """Choose the held-out videos, stratified by class.
+
+    Classes are filled rarest first, each up to its share of ``val_ratio`` of the videos it occurs
+    in, with videos that bring few objects of classes that are full already. A class in two or more
+    videos is on both sides where the videos allow it; the only video of a class stays in training.
+
+    Args:
+        content (dict): Official YouTube-VIS JSON with annotations.
+        val_ratio (float): In (0, 1).
+        seed (int): The same seed gives the same split.
+
+    Returns:
+        set[int]: Ids of the held-out videos.
+    """
+    classes_of = {video["id"]: set() for video in content["videos"]}
+    for annotation in content["annotations"]:
+        classes_of[annotation["video_id"]].add(annotation["category_id"])
+    # Videos without objects are shared out like one more class.
+    classes_of = {video: classes or {None} for video, classes in classes_of.items()}
+    total = Counter(c for classes in classes_of.values() for c in classes)
+    wanted = {c: min(max(round(val_ratio * n), 1), n - 1) for c, n in total.items()}
+
+    order = list(classes_of)
+    random.Random(seed).shuffle(order)
+    held_out, count = set(), Counter()
+
+    def surplus(video: int) -> int:
+        return sum(1 if count[c] >= wanted[c] else -1 for c in classes_of[video])
+
+    # Category ids only break ties, so that the result does not depend on the order in a set.
+    for class_ in sorted(total, key=lambda c: (total[c], -1 if c is None else c)):
+        while count[class_] < wanted[class_]:
+            candidates = [
+                video
+                for video in order
+                if class_ in classes_of[video]
+                and video not in held_out
+                and all(count[c] + 1 < total[c] for c in classes_of[video])
+            ]
+            if not candidates:
+                break
+            chosen = min(candidates, key=surplus)
+            held_out.add(chosen)
+            count.update(classes_of[chosen])
+    return held_out
+
+
+def select(content: dict, video_ids: set[int]) -> dict:
+    """The part of a JSON about some videos; ids and order stay."""
+    return {
+        **content,
+        "videos": [v for v in content["videos"] if v["id"] in video_ids],
+        "annotations": [a for a in content["annotations"] if a["video_id"] in video_ids],
+    }
+
+
+def class_table(parts: dict[str, dict]) -> str:
+    """Videos and objects of each class in each part, as text."""
+    categories = next(iter(parts.values()))["categories"]
+    width = max(len("all classes"), *(len(c["name"]) for c in categories))
+    columns = [f"{name} {what}" for name in parts for what in ("videos", "objects")]
+    lines = ["  ".join(["class".ljust(width), *columns])]
+    rows = [(c["name"], [c["id"]]) for c in categories]
+    for name, ids in [*rows, ("all classes", [c["id"] for c in categories])]:
+        cells = []
+        for part in parts.values():
+            found = [a["video_id"] for a in part["annotations"] if a["category_id"] in ids]
+            cells += [len(set(found)), len(found)]
+        padded = [str(cell).rjust(len(column)) for cell, column in zip(cells, columns, strict=True)]
+        lines.append("  ".join([name.ljust(width), *padded]))
+    counts = ", ".join(f"{len(part['videos'])} {name}" for name, part in parts.items())
+    return "\n".join([*lines, f"videos, with those without objects: {counts}"])
+
+
+def write_json(content: dict, path: Path) -> None:
+    """Write under a temporary name and rename, so that no reader sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content))
+    os.replace(partial, path)
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="example:\n  python tools/dataset_converters/split_ytvis.py "
+        "data/youtube_vis_2019/train.json\n"
+        "writes train_sub-train.json and train_sub-val.json beside it, which the configs use",
+    )
+    parser.add_argument("ann_file", type=Path, help="training JSON in the YouTube-VIS format")
+    parser.add_argument(
+        "--val-ratio", type=float, default=0.1, help="share of videos to hold out (default: 0.1)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--out-train", type=Path, help="default: <ann_file>_sub-train.json")
+    parser.add_argument("--out-val", type=Path, help="default: <ann_file>_sub-val.json")
+    args = parser.parse_args(argv)
+    if not 0 < args.val_ratio < 1:
+        parser.error(f"--val-ratio must be between 0 and 1, got {args.val_ratio}")
+    if not args.ann_file.is_file():
+        parser.error(f"{args.ann_file} does not exist")
+    stem = args.ann_file.with_suffix("")
+    args.out_train = args.out_train or Path(f"{stem}_sub-train.json")
+    args.out_val = args.out_val or Path(f"{stem}_sub-val.json")
+    return args
+
+
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    content = json.loads(args.ann_file.read_text())
+    if not content.get("annotations"):
+        raise SystemExit(f"{args.ann_file} has no annotations; split the training JSON")
+    videos = {video["id"] for video in content["videos"]}
+    for annotation in content["annotations"]:
+        if annotation["video_id"] not in videos:
+            raise SystemExit(
+                f"{args.ann_file}: annotation {annotation['id']} is of video "
+                f"{annotation['video_id']}, which is not there"
+            )
+    held_out = split_videos(content, args.val_ratio, args.seed)
+    if not held_out:
+        raise SystemExit(f"{args.ann_file}: too few videos of each class to hold any out")
+    parts = dict(train=select(content, videos - held_out), val=select(content, held_out))
+    write_json(parts["train"], args.out_train)
+    write_json(parts["val"], args.out_val)
+    print(class_table(parts))
+    print(f"wrote {args.out_train} and {args.out_val}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Turns a training checkpoint into small weights to ship, with a record of how they were made."""
+
+import argparse
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import mmvis_plugin
+from mmvis_plugin.utils.checkpoint import load_checkpoint_safely
+
+EXAMPLE = """example:
+  python tools/model_converters/publish_weights.py work_dirs/maskprop/iter_3000.pth \\
+      weights/maskprop_r18_shapes.pth --seconds 3600 --metrics work_dirs/maskprop/test \\
+      --command 'tools/train.py configs/maskprop/maskprop_r18_shapes.py'"""
+
+
+def main() -> None:
+    args = parse_args()
+    metrics = read_metrics(args.metrics)
+    record = publish(
+        args.src,
+        args.dst,
+        getattr(torch, args.dtype),
+        max_bytes=int(args.max_mb * 1e6),
+        provenance={"command": args.command, "seconds": args.seconds, "metrics": metrics},
+    )
+    print(f"{args.dst}: {record['bytes'] / 1e6:.2f} MB, {json.dumps(metrics)}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("src", type=Path, help="checkpoint of tools/train.py")
+    parser.add_argument("dst", type=Path, help="weights to write; the record is NAME.json beside")
+    parser.add_argument("--command", required=True, help="command that trained the checkpoint")
+    parser.add_argument("--seconds", type=float, required=True, help="how long that took")
+    parser.add_argument(
+        "--metrics",
+        type=Path,
+        required=True,
+        help="work directory of the tools/test.py run that scored it, or its JSON file",
+    )
+    parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16")
+    parser.add_argument("--max-mb", type=float, default=8.0, help="largest size (%(default)s)")
+    return parser.parse_args()
+
+
+def read_metrics(path: Path) -> dict[str, Any]:
+    """Metrics that MMEngine's test loop wrote: DIR/TIMESTAMP/TIMESTAMP.json, the newest of them.
+
+    Raises:
+        FileNotFoundError: The directory holds no such file.
+        ValueError: The file is not a JSON object with at least one metric.
+    """
+    if path.is_dir():
+        files = [file for file in path.glob("*/*.json") if file.stem == file.parent.name]
+        if not files:
+            raise FileNotFoundError(f"{path} holds no TIMESTAMP/TIMESTAMP.json of a test run")
+        path = max(files)
+    metrics = json.loads(path.read_text())
+    if not isinstance(metrics, dict) or not metrics:
+        raise ValueError(f"{path} holds no metrics")
+    return {name: value for name, value in metrics.items() if name not in ("time", "data_time")}
+
+
+def publish(
+    src: Path, dst: Path, dtype: torch.dtype, max_bytes: int, provenance: dict[str, Any]
+) -> dict[str, Any]:
+    """Writes the weights of a training checkpoint to ``dst`` and their record beside it.
+
+    Only the state dict (the averaged one where MMEngine's EMAHook kept one: it saves that as the
+    model's) and the dataset's meta (class names) are kept.
+
+    Args:
+        src: Checkpoint of MMEngine's runner.
+        dst: File to write; the record gets the suffix ``.json``.
+        dtype: Type of the floating-point tensors. Integer tensors keep theirs.
+        max_bytes: Largest size of the file.
+        provenance: What else the record holds.
+
+    Returns:
+        dict: The record: file, bytes, sha256, dtype, seed, iterations, versions, provenance.
+
+    Raises:
+        CheckpointError: ``src`` cannot be read or holds more than weights and training state.
+        ValueError: ``src`` is no checkpoint of a runner, a tensor does not fit ``dtype``, or the
+            file is too large. ``dst`` is left as it was.
+    """
+    checkpoint = load_checkpoint_safely(src)
+    missing = [key for key in ("state_dict", "meta") if key not in checkpoint]
+    if missing:
+        raise ValueError(f"{src} has no {' and no '.join(missing)}: not a training checkpoint")
+    meta = checkpoint["meta"]
+    weights = {
+        "meta": {"dataset_meta": meta.get("dataset_meta") or {}},
+        "state_dict": {
+            name: shrink(name, tensor, dtype) for name, tensor in checkpoint["state_dict"].items()
+        },
+    }
+    partial = dst.with_name(f"{dst.name}.partial")
+    dst.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(weights, partial)
+    size = partial.stat().st_size
+    if size > max_bytes:
+        partial.unlink()
+        raise ValueError(f"{dst} would be {size / 1e6:.2f} MB, over {max_bytes / 1e6:.2f} MB")
+    record = {
+        "file": dst.name,
+        "bytes": size,
+        "sha256": hashlib.sha256(partial.read_bytes()).hexdigest(),
+        "dtype": str(dtype).removeprefix("torch."),
+        "seed": meta.get("seed"),
+        "iterations": meta.get("iter"),
+        "versions": {
+            "mmvis_plugin": mmvis_plugin.__version__,
+            "mmengine": meta.get("mmengine_version"),
+            "torch": torch.__version__,
+        },
+        **provenance,
+    }
+    record_file = dst.with_suffix(".json")
+    partial_record = record_file.with_name(f"{record_file.name}.partial")
+    partial_record.write_text(json.dumps(record, indent=2) + "\n")
+    os.replace(partial, dst)
+    os.replace(partial_record, record_file)
+    return record
+
+
+def shrink(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor in ``dtype`` if it is floating point, in storage of its own."""
+    if not tensor.is_floating_point():
+        return tensor.clone()
+    small = tensor.to(dtype).clone(memory_format=torch.contiguous_format)
+    if not torch.isfinite(small).all():
+        raise ValueError(
+            f"{name} has values that are not finite in {dtype} (largest: {tensor.abs().max():.3g})"
+        )
+    return small
+
+
+if __name__ == "__main__":
+    main()

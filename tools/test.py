@@ -1,0 +1,96 @@
+"""Test a model: print its figures, or write a submission where there is nothing to score with."""
+
+import argparse
+import sys
+
+EXAMPLES = """examples:
+  python tools/test.py configs/maskprop/maskprop_r18_shapes.py weights/maskprop_r18_shapes.pth
+  python tools/test.py configs/maskprop/maskprop_r18_shapes.py work_dirs/x/iter_3000.pth \\
+      --out results.json --show-dir tracks
+  tools/dist_test.sh configs/maskprop/maskprop_r50_ytvis19.py CHECKPOINT 8 --out results.json
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    # Imported in functions, so that --help does not wait for PyTorch and MMDetection.
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file")
+    parser.add_argument("checkpoint", help="weights: a file or an address")
+    parser.add_argument("--work-dir", help="for logs; default: work_dirs/<name of the config>")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="override settings of the config: test_dataloader.num_workers=0 key=[a,b] ...",
+    )
+    parser.add_argument(
+        "--data-root",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder of the dataset; where a config has several, OLD=NEW once for each",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="RESULTS.json",
+        help="write the tracks in the official YouTube-VIS format, and zipped for its server",
+    )
+    parser.add_argument("--show-dir", metavar="DIR", help="write a video with its tracks for each")
+    parser.add_argument(
+        "--show-score-thr",
+        type=float,
+        default=0.3,
+        help="lowest score that --show-dir draws (default: %(default)s)",
+    )
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
+    args = parser.parse_args()
+    if args.out and not args.out.endswith(".json"):
+        parser.error(f"--out must end in .json, got {args.out}")
+    return args
+
+
+def prepare(args: argparse.Namespace):
+    """Config of the run, checked as far as possible without building anything."""
+    from mmvis_plugin.utils import check_checkpoint
+    from mmvis_plugin.utils import config as tools
+
+    cfg = tools.load_config(args.config, args.cfg_options, args.data_root)
+    tools.set_work_dir(cfg, args.work_dir)
+    cfg.load_from, cfg.resume = str(check_checkpoint(args.checkpoint)), False
+    tools.require_data(cfg, ["test_dataloader"])
+    if args.out:
+        tools.set_result_file(cfg, args.out)
+    if args.show_dir:
+        hook = dict(type="TrackVisHook", out_dir=args.show_dir, score_thr=args.show_score_thr)
+        cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), hook]
+    return cfg
+
+
+def main() -> None:
+    args = parse_args()
+    from mmengine.runner import Runner
+
+    from mmvis_plugin.datasets import DatasetError
+    from mmvis_plugin.utils import (
+        CheckpointError,
+        ConfigError,
+        forbid_unsafe_loading,
+        set_launcher,
+    )
+
+    forbid_unsafe_loading()
+    try:
+        cfg = prepare(args)
+        set_launcher(cfg, args.launcher)
+        Runner.from_cfg(cfg).test()
+    except (CheckpointError, ConfigError, DatasetError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

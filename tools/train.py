@@ -1,0 +1,106 @@
+"""Train a model.
+
+Logs and checkpoints go to the work directory. A resumed run goes on as if it had not stopped.
+"""
+
+import argparse
+import sys
+
+EXAMPLES = """examples:
+  python tools/train.py configs/maskprop/maskprop_r18_shapes.py
+  python tools/train.py configs/maskprop/maskprop_r18_shapes.py --resume
+  python tools/train.py configs/maskprop/maskprop_r50_ytvis19.py --amp \\
+      --data-root /data/youtube_vis_2019 --cfg-options train_dataloader.batch_size=1
+  tools/dist_train.sh configs/maskprop/maskprop_r50_ytvis19.py 8 --amp
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    # Imported in functions, so that --help does not wait for PyTorch and MMDetection.
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config file")
+    parser.add_argument("--work-dir", help="default: work_dirs/<name of the config>")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="override settings of the config: train_cfg.max_iters=2 key=[a,b] ...",
+    )
+    parser.add_argument(
+        "--data-root",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="folder of the dataset; where a config has several, OLD=NEW once for each",
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        metavar="CHECKPOINT",
+        help="go on from a checkpoint, by default from the latest in the work directory, if any",
+    )
+    parser.add_argument(
+        "--no-pretrained",
+        action="store_true",
+        help="start from random weights: ignore load_from and every pretrained init_cfg",
+    )
+    parser.add_argument("--amp", action="store_true", help="mixed precision (needs a GPU)")
+    parser.add_argument(
+        "--seed", type=int, help="default: the config's; a resumed run keeps its own"
+    )
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
+    return parser.parse_args()
+
+
+def prepare(args: argparse.Namespace):
+    """Config of the run, checked as far as possible without building anything."""
+    from mmengine.logging import print_log
+
+    from mmvis_plugin.utils import config as tools
+
+    cfg = tools.load_config(args.config, args.cfg_options, args.data_root)
+    tools.set_work_dir(cfg, args.work_dir)
+    tools.set_seed(cfg, args.seed)
+    if args.amp:
+        tools.use_amp(cfg)
+    if args.no_pretrained:
+        for name, path in tools.remove_pretrained(cfg).items():
+            print_log(f"--no-pretrained: not loading {name} = {path}", "current")
+    resume = args.resume or (cfg.get("resume") and (cfg.get("load_from") or "auto"))
+    if resume:
+        tools.set_resume(cfg, resume)
+    tools.check_pretrained(cfg)
+    validating = cfg.get("val_cfg") is not None
+    tools.require_data(cfg, ["train_dataloader"] + ["val_dataloader"] * validating)
+    return cfg
+
+
+def main() -> None:
+    args = parse_args()
+    from mmengine.runner import Runner
+
+    from mmvis_plugin.datasets import DatasetError
+    from mmvis_plugin.utils import (
+        CheckpointError,
+        ConfigError,
+        forbid_unsafe_loading,
+        set_launcher,
+    )
+
+    forbid_unsafe_loading()
+    try:
+        cfg = prepare(args)
+        set_launcher(cfg, args.launcher)
+        Runner.from_cfg(cfg).train()
+    except (CheckpointError, ConfigError, DatasetError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
