@@ -148,6 +148,9 @@ def main(argv: list[str] | None = None) -> int:
     except (OSError, ValueError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped before the first frame; nothing was written", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -221,9 +221,7 @@ class _VideoPlan:
         mover, rear = self.objects[front], self.objects[front - 1]
         moment = int(self.rng.integers(self.num_frames // 4, 3 * self.num_frames // 4))
         heading = self.rng.uniform(0, 2 * np.pi)
-        velocity = (
-            self.unit * self.rng.uniform(2, 4) * np.array([np.cos(heading), np.sin(heading)])
-        )
+        velocity = self.unit * self.rng.uniform(2, 4) * np.array([np.cos(heading), np.sin(heading)])
         path = rear.centers[moment] + velocity * (np.arange(self.num_frames) - moment)[:, None]
         mover.centers = _reflect(path, *self.bounds(mover.radii[moment]))
         mover.radii = np.maximum(mover.radii, 0.9 * rear.radii[moment])
@@ -441,9 +439,7 @@ def render_video(
         canvas += rng.normal(0, 3, canvas.shape)
         frames.append(np.clip(np.rint(canvas), 0, 255).astype(np.uint8))
     labels = np.array([target.label for target in plan.objects])
-    return RenderedVideo(
-        frames, masks, full_areas, labels, _measure_tags(plan, masks, full_areas)
-    )
+    return RenderedVideo(frames, masks, full_areas, labels, _measure_tags(plan, masks, full_areas))
 
 
 # --- the dataset ------------------------------------------------------------------------------
@@ -565,10 +561,12 @@ def make_shapes_vis(
     shutil.rmtree(partial, ignore_errors=True)
     names = CATEGORIES[categories]
     counts = dict(train=train_videos, valid=valid_videos)
-    jobs = iter(progress(
-        ((split, index) for split in SPLITS for index in range(counts[split])),
-        sum(counts.values()),
-    ))
+    jobs = iter(
+        progress(
+            ((split, index) for split in SPLITS for index in range(counts[split])),
+            sum(counts.values()),
+        )
+    )
     datasets = {split: _empty_dataset(split, seed, names) for split in SPLITS}
     for split, index in jobs:
         video = generate_video(seed, split, index, length, size, len(names))

@@ -1,7 +1,9 @@
 """Models: the streaming base class and one folder a method."""
 
 from .layers import AgnosticRPNHead, Float32RoIExtractor
+from .layers.window_linking import WindowedSegmentor
 from .maskprop import ClipTracker, FlowPropagation, MaskProp, PropagationHead
+from .mmdet_vis import StreamingMask2FormerVideo, StreamingMaskTrackRCNN
 from .video_segmentor import VideoSegmentor
 
 __all__ = [
@@ -11,5 +13,8 @@ __all__ = [
     "Float32RoIExtractor",
     "MaskProp",
     "PropagationHead",
+    "StreamingMask2FormerVideo",
+    "StreamingMaskTrackRCNN",
     "VideoSegmentor",
+    "WindowedSegmentor",
 ]

@@ -116,9 +116,7 @@ class VideoSegmentor(BaseModel):
             return self.predict(inputs, data_samples)
         raise ValueError(f"mode is {mode!r}; a video segmentor knows 'loss' and 'predict'")
 
-    def predict(
-        self, inputs: Tensor, data_samples: list[TrackDataSample]
-    ) -> list[TrackDataSample]:
+    def predict(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> list[TrackDataSample]:
         """Testing on consecutive frames of one video after another.
 
         A video starts at ``frame_id`` 0 and is finished at ``ori_video_length - 1``.

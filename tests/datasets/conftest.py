@@ -6,6 +6,8 @@ import pytest
 from mmengine.registry import init_default_scope
 from pycocotools import mask as mask_util
 
+import mmvis_plugin.datasets  # noqa: F401  (registers)
+
 HEIGHT, WIDTH = 24, 32
 
 

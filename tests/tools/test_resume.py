@@ -14,9 +14,7 @@ train_cfg = dict(max_epochs=3)
 """
 
 
-def test_killed_run_goes_on_as_if_it_had_not_been(
-    toy_config, run_process, logged_losses, tmp_path
-):
+def test_killed_run_goes_on_as_if_it_had_not_been(toy_config, run_process, logged_losses, tmp_path):
     def train(work_dir, *options):
         command = [sys.executable, "tools/train.py", config, "--work-dir", work_dir]
         return run_process(*command, *options)

@@ -69,7 +69,9 @@ def test_loads_training_checkpoints(training_checkpoint):
     assert checkpoint["message_hub"]["runtime_info"]["numpy"]["score"] == 0.25
     assert checkpoint["message_hub"]["log_scalars"]["train/loss"].current() == 0.5
     assert checkpoint["param_schedulers"][0]["anneal_func"](1.0, 0.0, 1.0) == pytest.approx(0)
-    assert torch.equal(checkpoint["state_dict"]["bias"], torch.load(training_checkpoint)["state_dict"]["bias"])
+    assert torch.equal(
+        checkpoint["state_dict"]["bias"], torch.load(training_checkpoint)["state_dict"]["bias"]
+    )
 
 
 def test_mmengine_loads_what_passed_and_does_not_change_what_passes(training_checkpoint):
@@ -156,7 +158,9 @@ def test_addresses_are_looked_up_in_the_cache(tmp_path, monkeypatch, training_ch
     assert url in str(error.value) and str(cached_path(url)) in str(error.value)
     assert not list(cached_path(url).parent.iterdir())
     training_checkpoint.rename(cached_path(url))
-    assert check_checkpoint(url) == cached_path(url) == tmp_path / "hub/checkpoints/weights-0123.pth"
+    assert (
+        check_checkpoint(url) == cached_path(url) == tmp_path / "hub/checkpoints/weights-0123.pth"
+    )
 
 
 def test_programs_forbid_mmengine_to_fall_back_to_running_the_pickle(tmp_path, monkeypatch):

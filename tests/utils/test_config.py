@@ -64,7 +64,8 @@ def test_several_data_roots_move_one_by_one(cfg):
         tools.set_data_root(cfg, ["/a=/b", "/c"])
 
 
-def test_missing_data_tells_what_makes_it(cfg, tmp_path):
+def test_missing_data_tells_what_makes_it(cfg, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="make_shapes_vis.py --out data/shapes_vis"):
         tools.require_data(cfg, ["train_dataloader"])
     root = tmp_path / "ytvis"

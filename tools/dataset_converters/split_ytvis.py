@@ -14,8 +14,8 @@ from pathlib import Path
 def split_videos(content: dict, val_ratio: float, seed: int) -> set[int]:
     """Choose the held-out videos, stratified by class.
 
-    Classes are filled rarest first, each up to its share of ``val_ratio`` of the videos it occurs
-    in, with videos that bring few objects of classes that are full already. A class in two or more
+    Classes are dealt out one by one, the one with the fewest videos left first; each video goes to
+    the side that lacks more videos of that class (iterative stratification). A class in two or more
     videos is on both sides where the videos allow it; the only video of a class stays in training.
 
     Args:
@@ -29,33 +29,42 @@ def split_videos(content: dict, val_ratio: float, seed: int) -> set[int]:
     classes_of = {video["id"]: set() for video in content["videos"]}
     for annotation in content["annotations"]:
         classes_of[annotation["video_id"]].add(annotation["category_id"])
-    # Videos without objects are shared out like one more class.
-    classes_of = {video: classes or {None} for video, classes in classes_of.items()}
-    total = Counter(c for classes in classes_of.values() for c in classes)
-    wanted = {c: min(max(round(val_ratio * n), 1), n - 1) for c, n in total.items()}
-
+    # Videos without objects are dealt out like one more class; no category has a negative id.
+    classes_of = {video: classes or {-1} for video, classes in classes_of.items()}
+    left = Counter(c for classes in classes_of.values() for c in classes)
+    val_lacks = {c: float(min(max(val_ratio * n, 1), n - 1)) for c, n in left.items()}
+    train_lacks = {c: n - val_lacks[c] for c, n in left.items()}
+    in_train = Counter(left)  # so far, or still to be dealt out
     order = list(classes_of)
     random.Random(seed).shuffle(order)
-    held_out, count = set(), Counter()
+    held_out = set()
 
-    def surplus(video: int) -> int:
-        return sum(1 if count[c] >= wanted[c] else -1 for c in classes_of[video])
+    def can_hold_out(video: int) -> bool:
+        return all(in_train[c] > 1 for c in classes_of[video])
 
-    # Category ids only break ties, so that the result does not depend on the order in a set.
-    for class_ in sorted(total, key=lambda c: (total[c], -1 if c is None else c)):
-        while count[class_] < wanted[class_]:
-            candidates = [
-                video
-                for video in order
-                if class_ in classes_of[video]
-                and video not in held_out
-                and all(count[c] + 1 < total[c] for c in classes_of[video])
-            ]
-            if not candidates:
-                break
-            chosen = min(candidates, key=surplus)
-            held_out.add(chosen)
-            count.update(classes_of[chosen])
+    def hold_out(video: int) -> None:
+        held_out.add(video)
+        in_train.subtract(classes_of[video])
+
+    undealt = list(order)
+    while undealt:
+        rarest = min((c for c in left if left[c]), key=lambda c: (left[c], c))
+        for video in [v for v in undealt if rarest in classes_of[v]]:
+            lacks = train_lacks
+            if val_lacks[rarest] > train_lacks[rarest] and can_hold_out(video):
+                hold_out(video)
+                lacks = val_lacks
+            for c in classes_of[video]:
+                lacks[c] -= 1
+                left[c] -= 1
+            undealt.remove(video)
+    # A class may have come to training as a whole, in the company of rarer ones.
+    for class_ in sorted(left):
+        videos = [v for v in order if class_ in classes_of[v]]
+        if len(videos) > 1 and not held_out.intersection(videos):
+            movable = [v for v in videos if can_hold_out(v)]
+            if movable:
+                hold_out(min(movable, key=lambda v: len(classes_of[v])))
     return held_out
 
 

@@ -168,16 +168,17 @@ class MaskProp(VideoSegmentor):
     def step(
         self, state: MaskPropState, frames: Tensor, metas: Sequence[dict]
     ) -> list[DetDataSample]:
-        """Take frames; a frame is final when T more have been seen."""
+        """Take frames; a frame is final when T more have been seen.
+
+        Frames are detected one at a time: in batches, whose size is the caller's choice, sums are
+        rounded differently, and a score at a threshold would depend on how the video is cut.
+        """
         final = []
-        batch = 2 * self.reach + 1  # as much as the window holds anyway
-        for start in range(0, len(frames), batch):
-            observed = self._observe(frames[start : start + batch], metas[start : start + batch])
-            for frame in observed:
-                state.window.append(frame)
-                state.num_frames += 1
-                if state.num_frames > self.reach:
-                    final.append(self._track(state, state.num_frames - 1 - self.reach))
+        for frame, meta in zip(frames, metas, strict=True):
+            state.window.append(self._observe(frame, meta))
+            state.num_frames += 1
+            if state.num_frames > self.reach:
+                final.append(self._track(state, state.num_frames - 1 - self.reach))
         return final
 
     @torch.no_grad()
@@ -186,36 +187,20 @@ class MaskProp(VideoSegmentor):
         first = max(0, state.num_frames - self.reach)
         return [self._track(state, key) for key in range(first, state.num_frames)], None
 
-    def _observe(self, frames: Tensor, metas: Sequence[dict]) -> list[ObservedFrame]:
-        """Detect the instances of B frames and compute what propagation needs of them."""
+    def _observe(self, frame: Tensor, meta: dict) -> ObservedFrame:
+        """Detect the instances of a frame (3, H, W) and compute what propagation needs of it."""
         detector = self.detector
-        x = detector.extract_feat(frames)
-        features = self.propagation_head.frame_features(x, frames)
-        samples = [DetDataSample(metainfo=meta) for meta in metas]
-        proposals = detector.rpn_head.predict(x, samples, rescale=False)
-        detections = detect(detector, x, list(metas), proposals)
-        rois = bbox2roi([instances.bboxes for instances in detections])
-        labels = torch.cat([instances.labels for instances in detections])
+        x = detector.extract_feat(frame[None])
+        features = self.propagation_head.frame_features(x, frame[None])[0]
+        sample = DetDataSample(metainfo=meta)
+        proposals = detector.rpn_head.predict(x, [sample], rescale=False)
+        instances = detect(detector, x, [meta], proposals)[0]
+        rois = bbox2roi([instances.bboxes])
         if len(rois):
-            masks = roi_masks(detector.roi_head, x, rois, labels).float()
+            instances.masks = roi_masks(detector.roi_head, x, rois, instances.labels)
         else:
-            masks = rois.new_zeros((0, 1, 1))
-        per_frame = masks.split([len(instances) for instances in detections])
-        return [
-            ObservedFrame(
-                meta,
-                feature,
-                InstanceData(
-                    bboxes=instances.bboxes.float(),
-                    labels=instances.labels,
-                    scores=instances.scores.float(),
-                    masks=frame_masks,
-                ),
-            )
-            for meta, feature, instances, frame_masks in zip(
-                metas, features, detections, per_frame, strict=True
-            )
-        ]
+            instances.masks = rois.new_zeros((0, 1, 1))
+        return ObservedFrame(meta, features, instances)
 
     def _track(self, state: MaskPropState, key: int) -> DetDataSample:
         """Propagate the instances of frame ``key`` through its clip and give them identities."""

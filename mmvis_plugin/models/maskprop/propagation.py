@@ -172,7 +172,9 @@ class PropagationHead(BaseModule):
         num_clips, num_taps, height, width = maps.shape
         num_frames = offsets.shape[1]
         counts = torch.bincount(clip_inds, minlength=num_clips)
-        slots = torch.arange(len(masks), device=masks.device) - (counts.cumsum(0) - counts)[clip_inds]
+        slots = (
+            torch.arange(len(masks), device=masks.device) - (counts.cumsum(0) - counts)[clip_inds]
+        )
         padded = masks.new_zeros(num_clips, max(int(counts.max()), 1), height, width)
         padded[clip_inds, slots] = masks
         instances = padded[:, None] * maps[:, :, None]  # (K, k^2, S, H, W), S slots
@@ -219,7 +221,9 @@ class PropagationHead(BaseModule):
         instances = (masks[:, None] * key).repeat_interleave(num_frames, dim=0)
         offsets = offsets.repeat(len(masks), 1, 1, 1)
         # mmcv's operator takes only batches that its im2col step divides.
-        features = [self.deform(x, o) for x, o in zip(instances.split(1), offsets.split(1), strict=True)]
+        features = [
+            self.deform(x, o) for x, o in zip(instances.split(1), offsets.split(1), strict=True)
+        ]
         return torch.cat(features).unflatten(0, (len(masks), num_frames))
 
     def propagate(self, key: Tensor, frames: Tensor, masks: Tensor) -> Tensor:

@@ -1,0 +1,159 @@
+"""MMDetection's own video instance segmentors, MaskTrack R-CNN and Mask2Former-VIS, as streams.
+
+The parameters, the training losses and what is computed for a frame or window are MMDetection's;
+the classes here only put its models behind the calls of :class:`VideoSegmentor`. They inherit from
+them, so that configs take the same arguments and checkpoints fit in both directions.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from mmdet.models.trackers import MaskTrackRCNNTracker
+from mmdet.models.vis import Mask2FormerVideo, MaskTrackRCNN
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from torch import Tensor
+
+from .layers.window_linking import WindowedSegmentor, WindowSettings, WindowTracks
+from .video_segmentor import StreamState, VideoSegmentor, encode_masks, tracked_frame
+
+
+@dataclass(kw_only=True)
+class MaskTrackState(StreamState):
+    """A running video.
+
+    Attributes:
+        tracker: A tracker of its own.
+    """
+
+    tracker: MaskTrackRCNNTracker
+
+
+@MODELS.register_module()
+class StreamingMaskTrackRCNN(MaskTrackRCNN, VideoSegmentor):
+    """MMDetection's ``MaskTrackRCNN`` as a stream; an online method, each frame is final at once.
+
+    A track's class and score follow from its frames (majority and mean).
+
+    Give the detector an :class:`AgnosticRPNHead`, see there. Arguments are those of
+    ``MaskTrackRCNN``; its ``tracker`` is copied for each video.
+    """
+
+    forward = VideoSegmentor.forward
+    predict = VideoSegmentor.predict
+
+    def start_video(self, meta: dict) -> MaskTrackState:
+        """Begin a video; see :class:`VideoSegmentor`."""
+        return MaskTrackState(meta, tracker=copy.deepcopy(self.tracker))
+
+    @torch.no_grad()
+    def step(
+        self, state: MaskTrackState, frames: Tensor, metas: Sequence[dict]
+    ) -> list[DetDataSample]:
+        """Take frames, one after another."""
+        final = []
+        for image, meta in zip(frames.split(1), metas, strict=True):
+            final.append(self._track(state, image, meta))
+            state.num_frames += 1
+        return final
+
+    def finish(self, state: MaskTrackState) -> tuple[list[DetDataSample], None]:
+        """Nothing is left to return."""
+        return [], None
+
+    def _track(self, state: MaskTrackState, image: Tensor, meta: dict) -> DetDataSample:
+        """Detect the instances of a (1, 3, H, W) image and find them among the tracks."""
+        frame = DetDataSample(metainfo={**meta, "frame_id": state.num_frames})
+        x = self.detector.extract_feat(image)
+        proposals = self.detector.rpn_head.predict(x, [frame])
+        instances = self.detector.roi_head.predict(x, proposals, [frame], rescale=True)[0]
+        masks = instances.masks
+        # The tracker remembers all it is given. In place of the masks it gets their rows.
+        instances.masks = torch.arange(len(masks), device=masks.device)
+        frame.pred_instances = instances
+        tracked = state.tracker.track(model=self, feats=x, data_sample=frame)
+        keep_last_appearances(state.tracker)
+        return tracked_frame(
+            meta,
+            tracked.bboxes,
+            tracked.labels,
+            tracked.scores,
+            tracked.instances_id,
+            encode_masks(masks[tracked.masks]),
+        )
+
+
+def keep_last_appearances(tracker: MaskTrackRCNNTracker) -> None:
+    """Drop what a tracker remembers of a track beside its last appearance, which is all it uses.
+
+    MMDetection's trackers append to their buffers in each frame.
+    """
+    for track in tracker.tracks.values():
+        for buffer in track.values():
+            if isinstance(buffer, list):  # a buffer with momentum is a running mean
+                del buffer[:-1]
+
+
+@MODELS.register_module()
+class StreamingMask2FormerVideo(Mask2FormerVideo, WindowedSegmentor):
+    """MMDetection's ``Mask2FormerVideo`` on whole videos, or on windows of longer ones.
+
+    MMDetection's own ``predict`` brings the masks of all queries in all frames to full size at
+    once. Here that is done frame by frame for the tracks that are kept, with the same result.
+
+    Args:
+        backbone: Config of the backbone.
+        track_head: Config of a ``Mask2FormerTrackHead``.
+        windows: Values of :class:`WindowSettings`.
+        tracks_per_window: How many of the best pairs of query and class are tracks; MMDetection's
+            10.
+        frames_per_batch: Frames that go through the backbone together at test time.
+        data_preprocessor: Config of a ``TrackDataPreprocessor``.
+        init_cfg: Initialisation config.
+    """
+
+    forward = VideoSegmentor.forward
+    predict = VideoSegmentor.predict
+
+    def __init__(
+        self,
+        backbone: dict,
+        track_head: dict,
+        windows: dict | None = None,
+        tracks_per_window: int = 10,
+        frames_per_batch: int = 8,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(backbone, track_head, data_preprocessor, init_cfg)
+        self.windows = WindowSettings(**(windows or {}))
+        self.tracks_per_window = tracks_per_window
+        self.frames_per_batch = frames_per_batch
+
+    def segment_window(self, frames: Tensor, metas: Sequence[dict]) -> WindowTracks:
+        """The best pairs of query and class; see :class:`WindowedSegmentor`."""
+        batches = [self.backbone(batch) for batch in frames.split(self.frames_per_batch)]
+        x = [torch.cat(level) for level in zip(*batches, strict=True)]
+        class_logits, mask_logits = (layers[-1][0].float() for layers in self.track_head(x, None))
+        scores = class_logits.softmax(-1)[:, :-1]
+        best, pairs = scores.flatten().topk(min(self.tracks_per_window, scores.numel()))
+        return WindowTracks(
+            mask_logits[pairs // self.num_classes], pairs % self.num_classes, best
+        )
+
+    def full_size_masks(self, logits: Tensor, meta: dict) -> Tensor:
+        """Interpolated to the padded frame, cut and interpolated to the original, as MMDetection.
+
+        See :class:`WindowedSegmentor`.
+        """
+        logits = interpolate(logits, meta["batch_input_shape"])
+        height, width = meta["img_shape"][:2]
+        return interpolate(logits[:, :height, :width], meta["ori_shape"][:2]) > 0
+
+
+def interpolate(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear interpolation of (N, h, w) masks to (N, *size)."""
+    return F.interpolate(masks[None], tuple(size), mode="bilinear", align_corners=False)[0]
