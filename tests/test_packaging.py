@@ -146,7 +146,7 @@ class TestWheel:
             "    Config.fromfile(file)\n"
             "print(root)\n"
         )
-        # Without its modules in the wheel the editable install would serve; -P hides the cwd.
+        # On PYTHONPATH the wheel comes before an editable install of the checkout.
         result = subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "PYTHONPATH": str(tmp_path)},

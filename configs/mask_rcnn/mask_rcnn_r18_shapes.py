@@ -21,6 +21,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type="SampleKeyFrame"),
     dict(type="LoadFrame"),
+    dict(type="Resize", scale=(128, 96), keep_ratio=True),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(
         type="PackDetInputs",
@@ -33,3 +34,17 @@ test_dataloader = val_dataloader
 
 val_evaluator = dict(_delete_=True, type="CocoMetric", metric=["bbox", "segm"], format_only=False)
 test_evaluator = val_evaluator
+
+# From random weights: longer than the methods that start from it, in one cycle.
+max_iters = 8000
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+optim_wrapper = dict(
+    _delete_=True,
+    type="OptimWrapper",
+    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
+    clip_grad=dict(max_norm=10, norm_type=2),
+)
+param_scheduler = [
+    dict(type="OneCycleLR", eta_max=1e-3, total_steps=max_iters, pct_start=0.1, by_epoch=False)
+]
+auto_scale_lr = dict(base_batch_size=8)

@@ -10,7 +10,7 @@ import torch
 from mmcv.transforms import Compose
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
@@ -277,12 +277,12 @@ def _pretrained_inits(config) -> Iterator[dict]:
             yield from _pretrained_inits(value)
 
 
-def _model_config(cfg: Config) -> dict:
+def _model_config(cfg: Config) -> ConfigDict:
     """The model's config, with the Runner's default and without weights to be downloaded."""
     model = cfg.model.to_dict()
     if cfg.get("data_preprocessor"):
         model.setdefault("data_preprocessor", cfg.data_preprocessor.to_dict())
-    return _without_pretrained(model)
+    return ConfigDict(_without_pretrained(model))
 
 
 def _without_pretrained(config):

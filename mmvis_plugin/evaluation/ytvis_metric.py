@@ -10,6 +10,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,7 +42,8 @@ class YTVISMetric(BaseMetric):
 
     A track's class and score are those of the sample's ``pred_tracks``, if it has them; otherwise
     the class that most of its frames say and the mean of their scores. A frame with an empty mask
-    is one in which the object is absent. Classes are found in the annotation file by their name.
+    is one in which the object is absent. Classes are found in the annotation file by their name;
+    categories that are not among the dataset's classes are not scored.
 
     An annotation file without annotations (the official validation and test sets) cannot be scored:
     the results are then written for the benchmark's server and no figures are returned.
@@ -89,10 +91,10 @@ class YTVISMetric(BaseMetric):
         Args:
             data_batch: Not used.
             data_samples: The model's output as dicts, possibly none. Each has
-                ``video_data_samples``: frames with ``pred_track_instances`` (``instances_id``,
-                ``labels``, ``scores``, each (n,), and ``masks``: n RLEs, or a bool or integer
-                array or tensor (n, h, w), of the video's size) and the metainfo ``video_id``,
-                ``frame_id`` and ``ori_video_length``; and on a video's last frame optionally
+                ``video_data_samples``, unless no frame is final: frames with
+                ``pred_track_instances`` (``instances_id``, ``labels``, ``scores``, each (n,), and
+                ``masks``: n RLEs, or a bool or integer array or tensor (n, h, w), of the video's
+                size) and the metainfo ``video_id``, ``frame_id`` and ``ori_video_length``; and on a video's last frame optionally
                 ``pred_tracks`` (``instances_id``, ``labels``, ``scores``, each (m,)). Instances
                 with a negative id belong to no track and are dropped.
 
@@ -103,7 +105,7 @@ class YTVISMetric(BaseMetric):
         # Now, not after hours of prediction: a class without a category is an error.
         num_classes = len(self._category_ids())
         for sample in data_samples:
-            for frame in sample["video_data_samples"]:
+            for frame in sample.get("video_data_samples", ()):
                 video = self._video_of(frame)
                 video.add_frame(frame, num_classes, self.duplicate_ids)
             if sample.get("pred_tracks") is not None:
@@ -179,7 +181,9 @@ class YTVISMetric(BaseMetric):
             )
         if not score:
             return {}
-        stats = evaluate_ytvis(gt, entries)
+        # Classes that the dataset leaves out are not held against the model.
+        names = {key: name for key, name in gt.categories.items() if key in category_ids}
+        stats = evaluate_ytvis(replace(gt, categories=names), entries)
         print_log(f"YouTube-VIS evaluation\n{format_table(stats)}", logger="current")
         return {name: value for name, value in stats.items() if name != "per_class"}
 

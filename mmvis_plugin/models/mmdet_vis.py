@@ -15,6 +15,7 @@ from mmdet.models.trackers import MaskTrackRCNNTracker
 from mmdet.models.vis import Mask2FormerVideo, MaskTrackRCNN
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
+from mmengine.structures import InstanceData
 from torch import Tensor
 
 from .layers.window_linking import WindowedSegmentor, WindowSettings, WindowTracks
@@ -68,7 +69,7 @@ class StreamingMaskTrackRCNN(MaskTrackRCNN, VideoSegmentor):
         """Detect the instances of a (1, 3, H, W) image and find them among the tracks."""
         frame = DetDataSample(metainfo={**meta, "frame_id": state.num_frames})
         x = self.detector.extract_feat(image)
-        proposals = self.detector.rpn_head.predict(x, [frame])
+        proposals = self._proposals(x, meta)
         instances = self.detector.roi_head.predict(x, proposals, [frame], rescale=True)[0]
         masks = instances.masks
         # The tracker remembers all it is given. In place of the masks it gets their rows.
@@ -76,6 +77,7 @@ class StreamingMaskTrackRCNN(MaskTrackRCNN, VideoSegmentor):
         frame.pred_instances = instances
         tracked = state.tracker.track(model=self, feats=x, data_sample=frame)
         keep_last_appearances(state.tracker)
+        tracked = tracked[last_claims(tracked.instances_id.to(masks.device))]
         return tracked_frame(
             meta,
             tracked.bboxes,
@@ -84,6 +86,27 @@ class StreamingMaskTrackRCNN(MaskTrackRCNN, VideoSegmentor):
             tracked.instances_id,
             encode_masks(masks[tracked.masks]),
         )
+
+    def _proposals(self, x: tuple[Tensor, ...], meta: dict) -> list[InstanceData]:
+        """``rpn_head.predict`` with its post-processing in float32: NMS has no bfloat16 kernel."""
+        rpn_head = self.detector.rpn_head
+        outputs = [[level.float() for level in levels] for levels in rpn_head(x)]
+        return rpn_head.predict_by_feat(*outputs, batch_img_metas=[meta], rescale=False)
+
+
+def last_claims(ids: Tensor) -> Tensor:
+    """Which instances of a frame keep their identity where several got the same.
+
+    MMDetection's tracker lets a detection take an identity that was given to an earlier one in the
+    frame if it fits better, and leaves it to both. The last of them fits best.
+
+    Args:
+        ids: (N,) identities as the tracker gave them.
+
+    Returns:
+        (N,) bool.
+    """
+    return ~(ids[:, None] == ids).triu(1).any(1)
 
 
 def keep_last_appearances(tracker: MaskTrackRCNNTracker) -> None:
@@ -140,9 +163,7 @@ class StreamingMask2FormerVideo(Mask2FormerVideo, WindowedSegmentor):
         class_logits, mask_logits = (layers[-1][0].float() for layers in self.track_head(x, None))
         scores = class_logits.softmax(-1)[:, :-1]
         best, pairs = scores.flatten().topk(min(self.tracks_per_window, scores.numel()))
-        return WindowTracks(
-            mask_logits[pairs // self.num_classes], pairs % self.num_classes, best
-        )
+        return WindowTracks(mask_logits[pairs // self.num_classes], pairs % self.num_classes, best)
 
     def full_size_masks(self, logits: Tensor, meta: dict) -> Tensor:
         """Interpolated to the padded frame, cut and interpolated to the original, as MMDetection.

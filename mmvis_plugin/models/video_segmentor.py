@@ -126,8 +126,9 @@ class VideoSegmentor(BaseModel):
             data_samples: One sample of T frames.
 
         Returns:
-            An empty list while no frame is final, else one sample with the frames that became
-            final. The last one of a video has ``pred_tracks`` where the method gives tracks.
+            One sample with the frames that became final, in order; without
+            ``video_data_samples`` where none did, as while a method looks ahead. The last one of
+            a video has ``pred_tracks`` where the method gives tracks.
 
         Raises:
             ValueError: If the batch holds more than one clip.
@@ -146,10 +147,9 @@ class VideoSegmentor(BaseModel):
             rest, tracks = self.finish(stream)
             final = final + rest
             self._test_stream = None
-        if not final:
-            return []
         sample = TrackDataSample()
-        sample.video_data_samples = final
+        if final:
+            sample.video_data_samples = final
         if tracks is not None:
             sample.pred_tracks = tracks
         return [sample]

@@ -57,7 +57,7 @@ class TrackVisHook(Hook):
     ) -> None:
         """Draw and write the frames that became final, and close videos at their last frame."""
         for track_sample in outputs or ():
-            for frame_sample in track_sample.video_data_samples:
+            for frame_sample in track_sample.get("video_data_samples", ()):
                 self._write(frame_sample)
 
     def _write(self, sample: DetDataSample) -> None:

@@ -2,6 +2,7 @@ import contextlib
 import copy
 import io
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -19,7 +20,9 @@ VIDEO = {"id": 7, "height": 12, "width": 16, "length": 3}
 
 def reference(gt, results):
     """The figures of MMDetection's YTVISeval, and each class's AP."""
-    with contextlib.redirect_stdout(io.StringIO()):
+    # MMDetection 3.3's YTVISeval says np.float, which NumPy has removed.
+    old_numpy = mock.patch.object(np, "float", float, create=True)
+    with contextlib.redirect_stdout(io.StringIO()), old_numpy:
         api = YTVIS(copy.deepcopy(gt))
         evaluator = YTVISeval(api, api.loadRes(copy.deepcopy(results)), "segm")
         evaluator.evaluate()

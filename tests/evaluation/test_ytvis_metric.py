@@ -279,6 +279,16 @@ def test_videos_that_never_came_count_as_without_tracks(tmp_path, caplog):
     assert metrics["ytvis/AR100"] == pytest.approx(0.5)
 
 
+def test_classes_that_the_dataset_leaves_out_are_not_scored(tmp_path):
+    gt, masks = make_videos({4: 2})
+    emu = annotation(90, gt["videos"][0], 5, [encode(masks[4][t, 0]) for t in (0, 1)])
+    gt["annotations"].append(emu)
+    evaluator = make_evaluator(tmp_path, gt)
+    evaluator.process([make_sample([make_frame(4, t, 2, masks[4][t]) for t in (0, 1)])])
+    assert evaluator.evaluate(size=1)["ytvis/AP"] == pytest.approx(1)
+    assert evaluate_ytvis(gt, written(tmp_path))["AP"] == pytest.approx(0.75)
+
+
 def test_every_evaluation_starts_anew(tmp_path):
     gt, masks = make_videos({4: 2})
     evaluator = make_evaluator(tmp_path, gt)
@@ -351,7 +361,7 @@ def test_scores_are_logged_as_a_table_and_nothing_is_written_unasked(tmp_path, c
     evaluator.process([make_sample([make_frame(4, t, 2, masks[4][t]) for t in (0, 1)])])
     with logged(caplog):
         evaluator.evaluate(size=1)
-    assert "AP50" in caplog.text and "emu" in caplog.text
+    assert "AP50" in caplog.text and "dog" in caplog.text
     assert [path.name for path in tmp_path.iterdir()] == ["valid.json"]
 
 

@@ -1,11 +1,14 @@
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = Path(__file__).parent
@@ -77,34 +80,79 @@ def train_here(tool):
     return run
 
 
-def run_process(*command, timeout=300):
-    """Run a command from the repository with the toy task importable."""
-    path = os.pathsep.join([str(ROOT), str(TASK), os.environ.get("PYTHONPATH", "")])
-    environment = dict(os.environ, PYTHONPATH=path, PYTHON=sys.executable, OMP_NUM_THREADS="1")
-    return subprocess.run(
-        list(map(str, command)),
-        cwd=ROOT,
-        env=environment,
-        timeout=timeout,
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture
+def start(tmp_path):
+    """Function that starts a command in the repository, with the toy task importable.
+
+    It is a session of its own, so that ``os.killpg`` ends its data loader workers too; what it
+    prints goes to ``process.log``.
+    """
+    processes = []
+
+    def run(*command):
+        path = os.pathsep.join([str(ROOT), str(TASK), os.environ.get("PYTHONPATH", "")])
+        environment = dict(os.environ, PYTHONPATH=path, PYTHON=sys.executable, OMP_NUM_THREADS="1")
+        log = tmp_path / f"process{len(processes)}.txt"
+        with log.open("w") as file:
+            process = subprocess.Popen(
+                list(map(str, command)),
+                cwd=ROOT,
+                env=environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        process.log = log
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
-@pytest.fixture(name="run_process")
-def run_process_fixture():
-    return run_process
+@pytest.fixture
+def finish(start):
+    """Function that runs a command in the repository and fails the test if it fails."""
+
+    def run(*command):
+        process = start(*command)
+        assert process.wait(timeout=600) == 0, process.log.read_text()[-5000:]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory):
+    """Folder with a ShapesVIS of two training and three validation videos, the latter cut short."""
+    root = tmp_path_factory.mktemp("data") / "shapes_vis"
+    make_shapes_vis(root, train_videos=2, valid_videos=3, length=(24, 24))
+    path = root / "valid.json"
+    content = json.loads(path.read_text())
+    for video in content["videos"]:
+        video.update(length=6, file_names=video["file_names"][:6])
+    for annotation in content["annotations"]:
+        annotation["length"] = 6
+        for key in ("segmentations", "bboxes", "areas"):
+            annotation[key] = annotation[key][:6]
+    path.write_text(json.dumps(content))
+    return root
 
 
 @pytest.fixture
 def logged_losses():
-    """Function that reads the losses by iteration that the runs in a work directory logged."""
+    """Function that reads losses and gradient norms by iteration from the logs of a folder."""
 
     def read(work_dir):
         losses = {}
         for path in sorted(Path(work_dir).glob("*/vis_data/scalars.json")):
-            entries = map(json.loads, path.read_text().splitlines())
-            losses.update({entry["step"]: entry["loss"] for entry in entries if "loss" in entry})
+            lines = path.read_text().split("\n")[:-1]  # the last one may not be whole yet
+            for entry in map(json.loads, lines):
+                if "loss" in entry:
+                    names = [name for name in entry if name.startswith(("loss", "grad_norm"))]
+                    losses[entry["step"]] = {name: entry[name] for name in names}
         return losses
 
     return read

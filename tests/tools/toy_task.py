@@ -3,9 +3,8 @@
 Imported by the configs of the tests in this folder, in processes of their own.
 """
 
-import os
+import copy
 import random
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -71,35 +70,31 @@ class ToyMetric(BaseMetric):
 
 
 @HOOKS.register_module()
-class KillHook(Hook):
-    """Kills the process, as a crash of the machine would, after an iteration."""
-
-    def __init__(self, iteration):
-        self.iteration = iteration
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter + 1 == self.iteration:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-@HOOKS.register_module()
 class RecordHook(Hook):
-    """Writes what each process has before and after each iteration."""
-
-    priority = "LOWEST"
+    """Writes the batch, the gradients and the parameters of each process in each iteration."""
 
     def __init__(self, folder):
         self.folder = Path(folder)
 
+    def before_train(self, runner):
+        self.model = getattr(runner.model, "module", runner.model)
+        # The optimizer wrapper clears the gradients right after the step.
+        runner.optim_wrapper.optimizer.register_step_pre_hook(self._keep_gradients)
+
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.before = self._state(runner)
-        self.batch = data_batch
+        # Copies: preprocessing changes samples in place, the step changes parameters.
+        self.batch = copy.deepcopy(data_batch)
+        self.before = copy.deepcopy(self.model.state_dict())
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        record = dict(before=self.before, after=self._state(runner), batch=self.batch)
+        record = dict(
+            batch=self.batch,
+            before=self.before,
+            gradients=self.gradients,
+            after=self.model.state_dict(),
+        )
         torch.save(record, self.folder / f"iter{runner.iter}_rank{runner.rank}.pth")
 
-    @staticmethod
-    def _state(runner):
-        model = getattr(runner.model, "module", runner.model)
-        return {key: value.clone() for key, value in model.state_dict().items()}
+    def _keep_gradients(self, optimizer, args, kwargs):
+        parameters = self.model.named_parameters()
+        self.gradients = {n: p.grad.clone() for n, p in parameters if p.grad is not None}

@@ -11,7 +11,6 @@ test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.0),
     clip_grad=dict(max_norm=10, norm_type=2),
 )
 param_scheduler = [

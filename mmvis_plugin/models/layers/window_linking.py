@@ -150,9 +150,7 @@ class TrackLinker:
             labels: (N,) their classes in this window.
             scores: (N,) their scores in it.
         """
-        for track, label, score in zip(
-            ids.tolist(), labels.tolist(), scores.tolist(), strict=True
-        ):
+        for track, label, score in zip(ids.tolist(), labels.tolist(), scores.tolist(), strict=True):
             self._class_scores[track][label] += score
             self._num_windows[track] += 1
 
@@ -273,9 +271,7 @@ class WindowedSegmentor(VideoSegmentor):
             present = masks.flatten(1).any(1)
             final.append(window_frame(metas[index], tracks, ids, masks, present))
             appears |= present.cpu()
-        state.linker.count(
-            ids[appears], tracks.labels.cpu()[appears], tracks.scores.cpu()[appears]
-        )
+        state.linker.count(ids[appears], tracks.labels.cpu()[appears], tracks.scores.cpu()[appears])
         state.num_final = state.num_frames
         return final
 

@@ -1,0 +1,326 @@
+"""Every config file: it is named, documented and wired by the conventions; its own model, data,
+optimizer and metrics build, and it does a training step and predicts a video, at a small input."""
+
+import json
+import math
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmdet.structures import TrackDataSample
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
+from mmvis_plugin.models import VideoSegmentor
+from mmvis_plugin.utils import remove_pretrained
+from mmvis_plugin.utils.config import dataset_configs, pretrained_weights
+
+ROOT = Path(__file__).resolve().parents[1]
+DATASETS = ("shapes", "ytvis19", "ytvis21", "ovis", "coco")
+DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+SIZE = (64, 96)  # height and width of the frames
+NUM_FRAMES = 4
+
+# Trainable parameters that a training step may leave without a gradient, and why.
+WITHOUT_GRADIENT = {}
+
+
+def load(path):
+    # The package is imported above; the files are only read here.
+    return Config.fromfile(path, import_custom_modules=False)
+
+
+def model_key(cfg):
+    return json.dumps(cfg.model, sort_keys=True, default=str)
+
+
+def find_configs():
+    """All config files, those with the same model one after another."""
+    files = [p for p in sorted((ROOT / "configs").rglob("*.py")) if "_base_" not in p.parts]
+    keys = {}
+    for path in files:
+        try:
+            keys[path] = model_key(load(path))
+        except Exception:
+            keys[path] = ""  # it fails in its own test
+    first = {}
+    for path in files:
+        first.setdefault(keys[path], path)
+    return sorted(files, key=lambda path: (first[keys[path]], path)), keys
+
+
+CONFIGS, MODEL_KEYS = find_configs()
+FOLDERS = sorted({path.parent for path in CONFIGS})
+
+
+def each(paths):
+    return pytest.mark.parametrize("path", paths, ids=lambda path: path.stem)
+
+
+def one_of_each_method():
+    """For each video model, with each kind of detector, the config with the smallest backbone."""
+    chosen = {}
+    for path in sorted(CONFIGS, key=lambda p: int(re.search(r"_[a-z]+(\d+)", p.stem)[1])):
+        model = json.loads(MODEL_KEYS[path] or "{}")
+        detector = model.get("detector", {})
+        if issubclass(MODELS.get(model.get("type", "")) or object, VideoSegmentor):
+            chosen.setdefault((model["type"], detector.get("type")), path)
+    return sorted(chosen.values())
+
+
+def nodes(value):
+    """Every dict in a nested config."""
+    if isinstance(value, dict):
+        yield value
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for item in value:
+        yield from nodes(item)
+
+
+# --- what a config says -------------------------------------------------------------------------
+
+
+@each(CONFIGS)
+def test_name_follows_the_convention(path):
+    """<method>_<backbone>[_<variant>]_<dataset>.py, in the folder of the method."""
+    backbone = r"[a-z]+\d+[a-z0-9-]*"
+    pattern = rf"{path.parent.name}_{backbone}(_[a-z0-9-]+)?_({'|'.join(DATASETS)})"
+    assert re.fullmatch(pattern, path.stem)
+
+
+@each(FOLDERS)
+def test_readme_names_every_config(path):
+    readme = (path / "README.md").read_text()
+    missing = [config.name for config in path.glob("*.py") if config.name not in readme]
+    assert not missing
+
+
+@each(FOLDERS)
+def test_readme_names_no_config_that_does_not_exist(path):
+    readme = (path / "README.md").read_text()
+    named = {n for n in re.findall(r"\w[\w-]*\.py", readme) if n.startswith(f"{path.name}_")}
+    assert named <= {config.name for config in path.glob("*.py")}
+
+
+@each(CONFIGS)
+def test_pretrained_weights_are_https_urls_or_shipped(path):
+    cfg = load(path)
+    assert not re.search(r"(torchvision|open-mmlab)://", json.dumps(cfg.to_dict(), default=str))
+    weights = pretrained_weights(cfg)
+    if path.stem.endswith("_shapes"):
+        places = {Path(file).resolve().parent for file in weights.values()}
+        assert places <= {(ROOT / "weights").resolve()}
+    else:
+        assert weights
+        assert all(file.startswith("https://") for file in weights.values())
+
+
+@each([path for path in CONFIGS if not path.stem.endswith("_shapes")])
+def test_benchmark_configs_read_the_files_of_their_dataset(path):
+    """Trains and validates on the two parts of the training JSON and tests on the official one."""
+    cfg = load(path)
+    base = load(ROOT / "configs" / "_base_" / "datasets" / f"{path.stem.split('_')[-1]}.py")
+    for loader in DATALOADERS:
+        for key in ("data_root", "ann_file", "data_prefix"):
+            assert cfg[loader].dataset[key] == base[loader].dataset[key], (loader, key)
+
+
+# --- what it does -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny_videos(tmp_path_factory):
+    """Function: a video of a few frames for each split, with the classes of a dataset."""
+    root = tmp_path_factory.mktemp("tiny")
+
+    def make(categories):
+        folder = root / categories
+        if not folder.exists():
+            make_shapes_vis(folder, 1, 1, length=(24, 24), size=SIZE, categories=categories)
+            images = folder / "valid" / "JPEGImages"
+            for video in images.iterdir():
+                video.rename(folder / "train" / "JPEGImages" / video.name)
+            for split in ("train", "valid"):
+                keep_first_frames(folder / f"{split}.json")
+        return folder
+
+    return make
+
+
+def keep_first_frames(json_file):
+    content = json.loads(json_file.read_text())
+    for video in content["videos"]:
+        video.update(length=NUM_FRAMES, file_names=video["file_names"][:NUM_FRAMES])
+    for annotation in content["annotations"]:
+        for key in ("segmentations", "bboxes", "areas"):
+            annotation[key] = annotation[key][:NUM_FRAMES]
+        annotation["length"] = NUM_FRAMES
+    content["annotations"] = [a for a in content["annotations"] if any(a["segmentations"])]
+    assert content["annotations"]
+    json_file.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def small(tiny_videos, tmp_path):
+    """Function: a config file's config on the tiny videos; its model starts at random."""
+
+    def read(path):
+        cfg = load(path)
+        remove_pretrained(cfg)
+        videos = tiny_videos(path.stem.split("_")[-1])
+        for name, dataset in dataset_configs(cfg):
+            put_in_place(
+                dataset, videos, "train" if name.startswith("train") else "valid", tmp_path
+            )
+            for transform in nodes(dataset["pipeline"]):
+                if "Resize" in transform.get("type", ""):
+                    transform["scale"] = SIZE[::-1]
+        for loader in DATALOADERS:
+            batch_size = min(cfg[loader].batch_size, 2)
+            cfg[loader].update(batch_size=batch_size, num_workers=0, persistent_workers=False)
+        cfg.work_dir = str(tmp_path / "work")
+        cfg.experiment_name = cfg.visualizer.name = str(tmp_path)
+        return cfg
+
+    return read
+
+
+def put_in_place(dataset, videos, split, folder):
+    """Lay the videos out as the dataset's config expects them, in another folder."""
+    root = folder / dataset["data_root"]
+    dataset["data_root"] = str(root)
+    ann_file, images = root / dataset["ann_file"], root / dataset["data_prefix"]["img_path"]
+    for link, target in (
+        (ann_file, videos / f"{split}.json"),
+        (images, videos / "train" / "JPEGImages"),
+    ):
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            link.symlink_to(target)
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Function: the model of a config, built once for configs that follow each other."""
+    last = dict(key=None, model=None)
+
+    def build(cfg):
+        key = model_key(cfg)
+        if key != last["key"]:
+            last.update(key=None, model=None)  # two large ones need not fit into memory
+            torch.manual_seed(0)
+            model = MODELS.build(cfg.model)
+            model.init_weights()
+            last.update(key=key, model=model)
+        return last["model"]
+
+    return build
+
+
+@pytest.fixture
+def runner_of(built, monkeypatch):
+    """Function: the Runner of a config, all of it built."""
+
+    def build(cfg):
+        monkeypatch.setattr(Runner, "build_model", lambda self, model: built(cfg))
+        runner = Runner.from_cfg(cfg)
+        runner._train_loop = runner.build_train_loop(cfg.train_cfg)
+        runner._val_loop = runner.build_val_loop(cfg.val_cfg)
+        runner._test_loop = runner.build_test_loop(cfg.test_cfg)
+        runner.optim_wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
+        runner.param_schedulers = runner.build_param_scheduler(cfg.param_scheduler)
+        return runner
+
+    return build
+
+
+def train_step(runner):
+    """One iteration; losses and gradients are checked."""
+    model = runner.model
+    model.train()
+    batch = next(iter(runner.train_dataloader))
+    losses = model(**model.data_preprocessor(batch, True), mode="loss")
+    loss, log = model.parse_losses(losses)
+    assert math.isfinite(loss), log
+    loss.backward()
+    missing = []
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad or any(re.search(p, name) for p in WITHOUT_GRADIENT):
+            continue
+        if parameter.grad is None:
+            missing.append(name)
+        else:
+            assert parameter.grad.isfinite().all(), name
+    assert not missing
+    runner.optim_wrapper.step()
+    runner.optim_wrapper.zero_grad()
+
+
+def be_confident(model):
+    """Make an untrained classifier sure of class 0: it would find nothing otherwise."""
+    for name, module in model.named_modules():
+        if name.endswith("fc_cls"):
+            module.bias.data[0] = 6
+
+
+def predict_video(runner):
+    """Predictions of the validation video's frames, frame by frame, and their evaluation."""
+    model, loop = runner.model, runner.val_loop
+    model.eval()
+    be_confident(model)
+    frames = []
+    for batch in loop.dataloader:
+        with torch.no_grad():
+            outputs = model.val_step(batch)
+        loop.evaluator.process(data_samples=outputs, data_batch=batch)
+        for sample in outputs:
+            frames += sample if isinstance(sample, TrackDataSample) else [sample]
+    metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
+    return frames, metrics
+
+
+def check_tracked_frames(frames, num_classes):
+    assert [frame.frame_id for frame in frames] == list(range(NUM_FRAMES))
+    instances = [frame.pred_track_instances for frame in frames]
+    assert any(len(found) for found in instances)
+    for found in instances:
+        assert found.scores.isfinite().all() and found.bboxes.shape == (len(found), 4)
+        assert ((found.labels >= 0) & (found.labels < num_classes)).all()
+        assert max(Counter(found.instances_id.tolist()).values(), default=0) <= 1
+        assert [mask["size"] for mask in found.masks] == [list(SIZE)] * len(found)
+
+
+@each(CONFIGS)
+def test_trains_and_predicts(path, small, runner_of):
+    runner = runner_of(small(path))
+    classes = runner.train_dataloader.dataset.metainfo["classes"]
+    heads = [
+        node[key]
+        for node in nodes(runner.cfg.model)
+        for key in ("num_classes", "num_things_classes")
+        if key in node
+    ]
+    assert set(heads) == {len(classes)}
+
+    train_step(runner)
+    frames, metrics = predict_video(runner)
+    assert metrics and all(math.isfinite(value) for value in metrics.values())
+    if isinstance(runner.model, VideoSegmentor):
+        check_tracked_frames(frames, len(classes))
+    else:
+        assert len(frames) == NUM_FRAMES and any(len(frame.pred_instances) for frame in frames)
+    assert next(iter(runner.test_dataloader))
+
+
+@each(one_of_each_method())
+def test_predicts_in_bfloat16(path, small, runner_of):
+    runner = runner_of(small(path))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        frames, _ = predict_video(runner)
+    check_tracked_frames(frames, len(runner.val_dataloader.dataset.metainfo["classes"]))
