@@ -227,14 +227,13 @@ class _VideoPlan:
         mover.radii = np.maximum(mover.radii, 0.9 * rear.radii[moment])
 
     def fast_motion(self, index: int) -> None:
-        """Two dashes in which the object moves farther in a frame than it is long."""
+        """A dash of three frames in which the object moves farther in a frame than it is long."""
         target = self.objects[index]
+        begin = int(self.rng.integers(3, self.num_frames - 6))
+        heading = self.rng.uniform(0, 2 * np.pi)
+        length = 2 * target.radii[begin] * self.rng.uniform(0.9, 1.3)
         steps = np.zeros((self.num_frames, 2))
-        for part in range(2):
-            begin = (part * self.num_frames) // 2 + int(self.rng.integers(2, self.num_frames // 4))
-            heading = self.rng.uniform(0, 2 * np.pi)
-            length = 2 * target.radii[begin] * self.rng.uniform(0.9, 1.3)
-            steps[begin : begin + 3] = length * np.array([np.cos(heading), np.sin(heading)])
+        steps[begin : begin + 3] = length * np.array([np.cos(heading), np.sin(heading)])
         path = target.centers + np.cumsum(steps, axis=0)
         target.centers = _reflect(path, *self.bounds(target.radii.max()))
 
@@ -258,7 +257,7 @@ class _VideoPlan:
     def leave_return(self, index: int) -> None:
         """The object leaves the frame through the nearer side and comes back."""
         target = self.objects[index]
-        gone = int(self.rng.integers(3, 7))
+        gone = int(self.rng.integers(2, 5))
         leave = int(self.rng.integers(4, self.num_frames - gone - 8))
         back = leave + 4 + gone
         bump = _smooth_step(self.num_frames, leave, leave + 4)
@@ -404,7 +403,8 @@ def render_video(
         num_frames: T, at least 24 (the events need room).
         size: Height and width in pixels.
         num_classes: Classes to draw labels from, at most ``len(SHAPES) * len(TEXTURES)``.
-        events: Names out of :data:`EVENTS` that are to happen, each to about half of the objects.
+        events: Names out of :data:`EVENTS` that are to happen, each to about a third of the
+            objects.
 
     Returns:
         The frames, masks, labels and measured tags.
@@ -419,7 +419,7 @@ def render_video(
             continue
         first = 1 if event == "occlusion" else 0
         candidates = np.arange(first, num_objects)
-        for index in rng.permutation(candidates)[: max(1, (num_objects + 1) // 2)]:
+        for index in rng.permutation(candidates)[: (num_objects + 2) // 3]:
             getattr(plan, event)(int(index))
 
     background = Background(rng, num_frames, size)
@@ -446,7 +446,7 @@ def render_video(
 
 
 def planned_events(index: int) -> tuple[str, str]:
-    """The two events planned for video ``index``: all ten pairs in turn, four videos in ten each."""
+    """The two events planned for a video: all ten pairs in turn, so each in four videos of ten."""
     pairs = [(a, b) for i, a in enumerate(EVENTS) for b in EVENTS[i + 1 :]]
     return pairs[index % len(pairs)]
 

@@ -68,8 +68,8 @@ def set_data_root(cfg: Config, data_roots: Sequence[str]) -> None:
 
     Args:
         cfg: Config, changed in place.
-        data_roots: One folder, or, where the datasets of a config have several, ``OLD=NEW`` for each
-            that moves. Empty: nothing is moved.
+        data_roots: One folder, or ``OLD=NEW`` for each that moves, where the datasets of a config
+            have several. Empty: nothing is moved.
 
     Raises:
         ConfigError: One folder for several roots, or a root that no dataset has.

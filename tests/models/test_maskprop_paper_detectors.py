@@ -257,4 +257,9 @@ def test_deformable_convolution_is_mmcvs_also_in_bfloat16():
 
 
 def test_maps_smaller_than_the_kernel():
-    assert Float32DeformConv2dPack(4, 6, 3, padding=1)(torch.randn(1, 4, 2, 3)).shape == (1, 6, 2, 3)
+    assert Float32DeformConv2dPack(4, 6, 3, padding=1)(torch.randn(1, 4, 2, 3)).shape == (
+        1,
+        6,
+        2,
+        3,
+    )

@@ -6,7 +6,6 @@ from mmengine.config import Config
 
 from mmvis_plugin.utils import CheckpointError, ConfigError
 from mmvis_plugin.utils import config as tools
-from mmvis_plugin.utils.distributed import set_launcher
 
 
 def dataset(root="data/shapes_vis/", **kwargs):
@@ -159,11 +158,6 @@ def test_results_go_to_the_video_metric():
 def test_amp_needs_an_accelerator():
     with pytest.raises(ConfigError, match="GPU"):
         tools.use_amp(Config(dict(optim_wrapper=dict(type="OptimWrapper"))))
-
-
-def test_launcher_that_did_not_start_the_process():
-    with pytest.raises(ConfigError, match="LOCAL_RANK.*dist_train.sh"):
-        set_launcher(Config(), "pytorch")
 
 
 def test_config_file_that_does_not_exist():
