@@ -247,7 +247,7 @@ def train_step(runner):
     batch = next(iter(runner.train_dataloader))
     losses = model(**model.data_preprocessor(batch, True), mode="loss")
     loss, log = model.parse_losses(losses)
-    assert math.isfinite(loss), log
+    assert loss.isfinite(), log
     loss.backward()
     missing = []
     for name, parameter in model.named_parameters():
@@ -280,7 +280,10 @@ def predict_video(runner):
             outputs = model.val_step(batch)
         loop.evaluator.process(data_samples=outputs, data_batch=batch)
         for sample in outputs:
-            frames += sample if isinstance(sample, TrackDataSample) else [sample]
+            if isinstance(sample, TrackDataSample):  # of no frame yet where a method looks ahead
+                frames += sample.get("video_data_samples", [])
+            else:
+                frames.append(sample)
     metrics = loop.evaluator.evaluate(len(loop.dataloader.dataset))
     return frames, metrics
 

@@ -60,8 +60,6 @@ def parse_args() -> argparse.Namespace:
 
 def prepare(args: argparse.Namespace):
     """Config of the run, checked as far as possible without building anything."""
-    from mmengine.logging import print_log
-
     from mmvis_plugin.utils import config as tools
 
     cfg = tools.load_config(args.config, args.cfg_options, args.data_root)
@@ -71,7 +69,7 @@ def prepare(args: argparse.Namespace):
         tools.use_amp(cfg)
     if args.no_pretrained:
         for name, path in tools.remove_pretrained(cfg).items():
-            print_log(f"--no-pretrained: not loading {name} = {path}", "current")
+            print(f"--no-pretrained: not loading {name} = {path}", flush=True)
     resume = args.resume or (cfg.get("resume") and (cfg.get("load_from") or "auto"))
     if resume:
         tools.set_resume(cfg, resume)

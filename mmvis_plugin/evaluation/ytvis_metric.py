@@ -94,9 +94,10 @@ class YTVISMetric(BaseMetric):
                 ``video_data_samples``, unless no frame is final: frames with
                 ``pred_track_instances`` (``instances_id``, ``labels``, ``scores``, each (n,), and
                 ``masks``: n RLEs, or a bool or integer array or tensor (n, h, w), of the video's
-                size) and the metainfo ``video_id``, ``frame_id`` and ``ori_video_length``; and on a video's last frame optionally
-                ``pred_tracks`` (``instances_id``, ``labels``, ``scores``, each (m,)). Instances
-                with a negative id belong to no track and are dropped.
+                size) and the metainfo ``video_id``, ``frame_id`` and ``ori_video_length``; and on
+                a video's last frame optionally ``pred_tracks`` (``instances_id``, ``labels``,
+                ``scores``, each (m,)). Instances with a negative id belong to no track and are
+                dropped.
 
         Raises:
             ValueError: The predictions do not fit together or do not fit the annotation file, or a

@@ -1,6 +1,6 @@
 """Models: the streaming base class and one folder a method."""
 
-from .layers import AgnosticRPNHead, Float32RoIExtractor
+from .layers import AgnosticRPNHead, Float32DeformConv2dPack, Float32RoIExtractor
 from .layers.window_linking import WindowedSegmentor
 from .maskprop import ClipTracker, FlowPropagation, MaskProp, PropagationHead
 from .mmdet_vis import StreamingMask2FormerVideo, StreamingMaskTrackRCNN
@@ -10,6 +10,7 @@ __all__ = [
     "AgnosticRPNHead",
     "ClipTracker",
     "FlowPropagation",
+    "Float32DeformConv2dPack",
     "Float32RoIExtractor",
     "MaskProp",
     "PropagationHead",

@@ -15,9 +15,9 @@ from mmdet.models.trackers import MaskTrackRCNNTracker
 from mmdet.models.vis import Mask2FormerVideo, MaskTrackRCNN
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmengine.structures import InstanceData
 from torch import Tensor
 
+from .layers.rpn_head import predict_proposals
 from .layers.window_linking import WindowedSegmentor, WindowSettings, WindowTracks
 from .video_segmentor import StreamState, VideoSegmentor, encode_masks, tracked_frame
 
@@ -69,7 +69,7 @@ class StreamingMaskTrackRCNN(MaskTrackRCNN, VideoSegmentor):
         """Detect the instances of a (1, 3, H, W) image and find them among the tracks."""
         frame = DetDataSample(metainfo={**meta, "frame_id": state.num_frames})
         x = self.detector.extract_feat(image)
-        proposals = self._proposals(x, meta)
+        proposals = predict_proposals(self.detector.rpn_head, x, [meta])
         instances = self.detector.roi_head.predict(x, proposals, [frame], rescale=True)[0]
         masks = instances.masks
         # The tracker remembers all it is given. In place of the masks it gets their rows.
@@ -77,7 +77,8 @@ class StreamingMaskTrackRCNN(MaskTrackRCNN, VideoSegmentor):
         frame.pred_instances = instances
         tracked = state.tracker.track(model=self, feats=x, data_sample=frame)
         keep_last_appearances(state.tracker)
-        tracked = tracked[last_claims(tracked.instances_id.to(masks.device))]
+        # The tracker's identities are on the CPU or with the boxes, as it comes.
+        tracked = tracked[last_claims(tracked.instances_id.cpu())]
         return tracked_frame(
             meta,
             tracked.bboxes,
@@ -86,12 +87,6 @@ class StreamingMaskTrackRCNN(MaskTrackRCNN, VideoSegmentor):
             tracked.instances_id,
             encode_masks(masks[tracked.masks]),
         )
-
-    def _proposals(self, x: tuple[Tensor, ...], meta: dict) -> list[InstanceData]:
-        """``rpn_head.predict`` with its post-processing in float32: NMS has no bfloat16 kernel."""
-        rpn_head = self.detector.rpn_head
-        outputs = [[level.float() for level in levels] for levels in rpn_head(x)]
-        return rpn_head.predict_by_feat(*outputs, batch_img_metas=[meta], rescale=False)
 
 
 def last_claims(ids: Tensor) -> Tensor:

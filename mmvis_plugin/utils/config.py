@@ -7,7 +7,6 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.logging import print_log
 
 from .checkpoint import (
     CheckpointDownloadError,
@@ -246,7 +245,7 @@ def set_resume(cfg: Config, resume: str) -> None:
     if resume == "auto":
         resume = latest_checkpoint(cfg.work_dir)
         if resume is None:
-            print_log(f"Nothing to resume in {cfg.work_dir}: training from the start.", "current")
+            print(f"Nothing to resume in {cfg.work_dir}: training from the start.", flush=True)
             cfg.resume = False
             return
     checkpoint = load_checkpoint_safely(resume)
@@ -257,7 +256,7 @@ def set_resume(cfg: Config, resume: str) -> None:
         )
     cfg.resume, cfg.load_from = True, str(resume)
     set_seed(cfg, checkpoint["meta"].get("seed"))
-    print_log(f"Resuming from {resume}.", "current")
+    print(f"Resuming from {resume}.", flush=True)
 
 
 def set_seed(cfg: Config, seed: int | None) -> None:

@@ -16,6 +16,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 
 from mmvis_plugin.models import VideoSegmentor
+from mmvis_plugin.models.layers.window_linking import WindowSettings
 from mmvis_plugin.models.mmdet_vis import last_claims
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -331,7 +332,7 @@ class TestMaskTrackRCNN:
 class TestMask2Former:
     def test_equals_mmdetection(self, mask2former):
         model = copy.deepcopy(mask2former)
-        object.__setattr__(model, "windows", type(model.windows)())
+        model.windows = WindowSettings()
         frames, metas = video(9)
         cfg = dict(mask2former_config(), type="Mask2FormerVideo")
         del cfg["windows"], cfg["frames_per_batch"]
@@ -365,8 +366,6 @@ class TestMask2Former:
         frames, metas = video(9)
         final, tracks = stream(mask2former, frames[:1].expand(9, -1, -1, -1), metas, cut=1)
         assert len(tracks.instances_id) <= mask2former.tracks_per_window
-        found = {tuple(f.pred_track_instances.instances_id.tolist()) for f in final[:4]}
-        assert len(found) >= 1
         first, last = final[0].pred_track_instances, final[-1].pred_track_instances
         assert set(first.instances_id.tolist()) & set(last.instances_id.tolist())
 

@@ -39,7 +39,7 @@ model = dict(
     roi_head=dict(
         type="StandardRoIHead",
         bbox_roi_extractor=dict(
-            type="SingleRoIExtractor",
+            type="Float32RoIExtractor",
             roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=1),
             out_channels=64,
             featmap_strides=[4, 8, 16, 32],
@@ -59,7 +59,7 @@ model = dict(
             loss_bbox=dict(type="SmoothL1Loss", beta=1.0, loss_weight=1.0),
         ),
         mask_roi_extractor=dict(
-            type="SingleRoIExtractor",
+            type="Float32RoIExtractor",
             roi_layer=dict(type="RoIAlign", output_size=14, sampling_ratio=1),
             out_channels=64,
             featmap_strides=[4, 8, 16, 32],

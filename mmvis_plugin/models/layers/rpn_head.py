@@ -1,5 +1,7 @@
 """Region proposals when the video model calls the RPN itself."""
 
+from collections.abc import Sequence
+
 import torch
 from mmdet.models.dense_heads import RPNHead
 from mmdet.registry import MODELS
@@ -17,6 +19,23 @@ def class_agnostic(samples: SampleList) -> SampleList:
         copy.gt_instances.labels = torch.zeros_like(sample.gt_instances.labels)
         copies.append(copy)
     return copies
+
+
+def predict_proposals(
+    rpn_head: RPNHead, x: tuple[Tensor, ...], metas: Sequence[dict]
+) -> list[InstanceData]:
+    """``rpn_head.predict`` with its post-processing in float32: NMS has no bfloat16 kernel on CPU.
+
+    Args:
+        rpn_head: The RPN head.
+        x: Feature maps (B, C, H_l, W_l).
+        metas: Metainfo of the B frames.
+
+    Returns:
+        The proposals of each frame, in pixels of the resized frame.
+    """
+    outputs = [[level.float() for level in levels] for levels in rpn_head(x)]
+    return rpn_head.predict_by_feat(*outputs, batch_img_metas=list(metas), rescale=False)
 
 
 @MODELS.register_module()

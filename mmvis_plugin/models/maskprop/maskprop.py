@@ -16,7 +16,7 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ..layers.rpn_head import class_agnostic
+from ..layers.rpn_head import class_agnostic, predict_proposals
 from ..video_segmentor import StreamState, VideoSegmentor, encode_masks, tracked_frame
 from .roi_masks import check_detector, detect, paste_masks, roi_masks
 from .tracker import ClipTracks
@@ -192,8 +192,7 @@ class MaskProp(VideoSegmentor):
         detector = self.detector
         x = detector.extract_feat(frame[None])
         features = self.propagation_head.frame_features(x, frame[None])[0]
-        sample = DetDataSample(metainfo=meta)
-        proposals = detector.rpn_head.predict(x, [sample], rescale=False)
+        proposals = predict_proposals(detector.rpn_head, x, [meta])
         instances = detect(detector, x, [meta], proposals)[0]
         rois = bbox2roi([instances.bboxes])
         if len(rois):
