@@ -1,7 +1,7 @@
 # Mask2Former-VIS on ShapesVIS: a quarter of the width, 20 queries, 3 encoder and 3 decoder layers.
 # Only the backbone starts from trained weights, those of the shapes detector; where the paper's
-# model is fine-tuned from COCO, transformer and heads start at random here, so that the method wants
-# more iterations than the two-stage methods beside it.
+# model is fine-tuned from COCO, transformer and heads start at random here, so that the method
+# wants more iterations than the two-stage methods beside it.
 _base_ = [
     "../_base_/datasets/shapes.py",
     "../_base_/schedules/schedule_shapes.py",
