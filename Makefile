@@ -31,7 +31,7 @@ CONFIG = configs/maskprop/maskprop_r18_shapes.py
 RUN = work_dirs/quickstart
 
 quickstart: setup $(DATA)/valid.json  ## train MaskProp, score it, paint its tracks on a video
-	$(PY) tools/train.py $(CONFIG) --work-dir $(RUN)
+	$(PY) tools/train.py $(CONFIG) --work-dir $(RUN) --resume
 	$(PY) tools/test.py $(CONFIG) "$$(cat $(RUN)/last_checkpoint)" --work-dir $(RUN)/test \
 		--out $(RUN)/results.json
 	video=$$(ls -d $(DATA)/valid/JPEGImages/* | head -n 1); \
