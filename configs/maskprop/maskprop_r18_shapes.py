@@ -44,3 +44,6 @@ model = dict(
     reach=4,
 )
 del detector
+
+# The detector is trained already; the propagation head starts at random.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(detector=dict(lr_mult=0.1))))

@@ -79,3 +79,6 @@ train_pipeline = [
     *_base_.train_pipeline[1:],
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+
+# The detector is trained already; the track head starts at random.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(detector=dict(lr_mult=0.1))))
