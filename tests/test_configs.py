@@ -263,11 +263,14 @@ def train_step(runner):
 
 
 def be_confident(model):
-    """Let an untrained detector find objects of class 0 that fill their boxes."""
+    """Let an untrained detector find objects of class 0 that fill its anchors.
+
+    The features of a deep untrained backbone are so large that it may well find nothing.
+    """
     for name, module in model.named_modules():
-        if name.endswith(("fc_cls", "conv_logits")):
-            # The features of a deep untrained backbone are too large for the bias to matter.
+        if name.endswith(("rpn_reg", "fc_reg", "fc_cls", "conv_logits")):
             module.weight.data.zero_()
+        if name.endswith(("fc_cls", "conv_logits")):
             module.bias.data[0] = 6
 
 

@@ -24,13 +24,15 @@ class ResidualBlock(BaseModule):
 
     Args:
         channels: Channels of input and output.
+        dilation: Distance in cells between the taps of the convolutions.
         norm_cfg: Config of the normalisation.
     """
 
-    def __init__(self, channels: int, norm_cfg: dict) -> None:
+    def __init__(self, channels: int, dilation: int, norm_cfg: dict) -> None:
         super().__init__()
-        self.conv1 = ConvModule(channels, channels, 3, padding=1, norm_cfg=norm_cfg)
-        self.conv2 = ConvModule(channels, channels, 3, padding=1, norm_cfg=norm_cfg, act_cfg=None)
+        shape = dict(padding=dilation, dilation=dilation, norm_cfg=norm_cfg)
+        self.conv1 = ConvModule(channels, channels, 3, **shape)
+        self.conv2 = ConvModule(channels, channels, 3, act_cfg=None, **shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
@@ -45,7 +47,8 @@ class PropagationHead(BaseModule):
     a 1 x 1 convolution. The paper's slides say "feature tensor from the backbone network"; levels,
     resolution and channels are our reading: fine levels carry the outline; coarse ones, whose
     cells see farther, let the small kernels of the residual block see large motion in the
-    difference of two frames. At stride 8 and 128 channels a running video keeps 13 frames of
+    difference of two frames. The block is dilated for the same end: with a dilation of 3 an offset
+    is predicted from 7 cells to either side. At stride 8 and 128 channels a running video keeps 13 frames of
     360 x 640 in 13 x 128 x 48 x 80 float32 = 24 MiB.
 
     Args:
@@ -54,6 +57,7 @@ class PropagationHead(BaseModule):
         stride: Stride of the common resolution, one of ``in_strides``.
         channels: C, channels of f_t.
         kernel_size: k, of the deformable convolution.
+        dilation: Of the residual block that sees the motion.
         norm_cfg: Config of the normalisation; group normalisation of 32 groups by default, since
             clips make small batches.
         loss_weight: Weight of the propagation loss.
@@ -67,6 +71,7 @@ class PropagationHead(BaseModule):
         stride: int = 8,
         channels: int = 128,
         kernel_size: int = 3,
+        dilation: int = 3,
         norm_cfg: dict | None = None,
         loss_weight: float = 1.0,
         init_cfg: dict | None = None,
@@ -79,7 +84,7 @@ class PropagationHead(BaseModule):
         self.stride = stride
         self.loss_weight = loss_weight
         self.reduce = ConvModule(in_channels, channels, 1, norm_cfg=norm_cfg)
-        self.motion = ResidualBlock(channels, norm_cfg)
+        self.motion = ResidualBlock(channels, dilation, norm_cfg)
         padding = kernel_size // 2
         self.offset = nn.Conv2d(channels, 2 * kernel_size**2, 3, padding=1)
         self.deform = DeformConv2d(channels, channels, kernel_size, padding=padding)
