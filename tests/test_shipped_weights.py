@@ -39,8 +39,9 @@ def track_ious(video, results) -> tuple[np.ndarray, list[int]]:
             masks = tracks.setdefault(track, np.zeros_like(video.masks[:, 0]))
             masks[t] = mask_utils.decode(instances.masks[row])
             labels.setdefault(track, []).append(int(instances.labels[row]))
+    objects = video.masks.transpose(1, 0, 2, 3)
     ious = [
-        [(masks & truth).sum() / (masks | truth).sum() for truth in video.masks.transpose(1, 0, 2, 3)]
+        [(masks & truth).sum() / (masks | truth).sum() for truth in objects]
         for masks in tracks.values()
     ]
     return np.array(ious), [max(set(found), key=found.count) for found in labels.values()]

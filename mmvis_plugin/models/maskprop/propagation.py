@@ -48,8 +48,8 @@ class PropagationHead(BaseModule):
     resolution and channels are our reading: fine levels carry the outline; coarse ones, whose
     cells see farther, let the small kernels of the residual block see large motion in the
     difference of two frames. The block is dilated for the same end: with a dilation of 3 an offset
-    is predicted from 7 cells to either side. At stride 8 and 128 channels a running video keeps 13 frames of
-    360 x 640 in 13 x 128 x 48 x 80 float32 = 24 MiB.
+    is predicted from 7 cells to either side. At stride 8 and 128 channels a running video keeps 13
+    frames of 360 x 640 in 13 x 128 x 48 x 80 float32 = 24 MiB.
 
     Args:
         in_channels: Channels of the FPN levels.
