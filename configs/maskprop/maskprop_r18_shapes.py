@@ -16,8 +16,8 @@ detector.init_cfg = dict(
     type="Pretrained", checkpoint="{{ fileDirname }}/../../weights/mask_rcnn_r18_shapes.pth"
 )
 # One object may not get two tracks because two classes claim it.
-detector.test_cfg.rcnn.nms = dict(type="nms", iou_threshold=0.6, class_agnostic=True)
-detector.test_cfg.rcnn.score_thr = 0.1
+detector.test_cfg.rcnn.nms = dict(type="nms", iou_threshold=0.5, class_agnostic=True)
+detector.test_cfg.rcnn.score_thr = 0.4
 detector.test_cfg.rcnn.max_per_img = 10
 del _base_.model
 
@@ -40,8 +40,10 @@ model = dict(
         channels=64,
         norm_cfg=dict(type="GN", num_groups=16),
     ),
-    tracker=dict(type="ClipTracker", match_threshold=0.2),
+    tracker=dict(type="ClipTracker", match_threshold=0.08),
     reach=4,
+    # Objects are a few cells of the grid wide: the detector's masks have the finer outline.
+    key_masks="detected",
 )
 del detector
 

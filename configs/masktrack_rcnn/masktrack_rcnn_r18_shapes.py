@@ -18,8 +18,8 @@ detector.init_cfg = dict(
 )
 # As MaskProp's, so that both methods link the same kind and number of detections and what differs
 # between them is the tracking.
-detector.test_cfg.rcnn.nms = dict(type="nms", iou_threshold=0.6, class_agnostic=True)
-detector.test_cfg.rcnn.score_thr = 0.1
+detector.test_cfg.rcnn.nms = dict(type="nms", iou_threshold=0.5, class_agnostic=True)
+detector.test_cfg.rcnn.score_thr = 0.4
 detector.test_cfg.rcnn.max_per_img = 10
 del _base_.model
 
