@@ -44,6 +44,7 @@ def model_config(name: str) -> ConfigDict:
 def masktrack_config() -> ConfigDict:
     cfg = model_config("masktrack_rcnn/masktrack_rcnn_r18_shapes.py")
     cfg.tracker.num_frames_retain = 3
+    cfg.detector.test_cfg.rcnn.score_thr = 0.1  # untrained, it is sure of nothing
     return cfg
 
 
