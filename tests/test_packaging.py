@@ -62,12 +62,11 @@ class TestRequirements:
             ("original", "openmmlab-original.txt"),
         ):
             packages = LINES[line].values()
-            assert [f"{p.distribution}=={p.tested}" for p in packages] == [
-                str(pin) for pin in pins(file)
-            ]
+            # mmdet imports imaug; it is installed like the packages and not checked like them.
+            pinned = [pin for pin in pins(file) if pin.name != "imaug"]
+            assert [f"{p.distribution}=={p.tested}" for p in packages] == list(map(str, pinned))
             assert all(
-                pin.specifier.contains(p.tested)
-                for p, pin in zip(packages, pins(file), strict=True)
+                pin.specifier.contains(p.tested) for p, pin in zip(packages, pinned, strict=True)
             )
             for package in packages:
                 assert Requirement(f"x{package.supported}").specifier.contains(package.tested)
