@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
         nargs="+",
         action=DictAction,
         metavar="KEY=VALUE",
-        help="override settings of the config: train_cfg.max_iters=2 key=[a,b] ...",
+        help="override settings of the config: train_dataloader.batch_size=1 key=[a,b] ...",
     )
     parser.add_argument(
         "--data-root",
