@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from mmdet.models.trackers import MaskTrackRCNNTracker
 from mmdet.models.vis import Mask2FormerVideo, MaskTrackRCNN
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from torch import Tensor
 
+from .layers.mask_resize import masks_at_original_size
 from .layers.rpn_head import predict_proposals
 from .layers.window_linking import WindowedSegmentor, WindowSettings, WindowTracks
 from .video_segmentor import StreamState, VideoSegmentor, encode_masks, tracked_frame
@@ -165,11 +165,4 @@ class StreamingMask2FormerVideo(Mask2FormerVideo, WindowedSegmentor):
 
         See :class:`WindowedSegmentor`.
         """
-        logits = interpolate(logits, meta["batch_input_shape"])
-        height, width = meta["img_shape"][:2]
-        return interpolate(logits[:, :height, :width], meta["ori_shape"][:2]) > 0
-
-
-def interpolate(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear interpolation of (N, h, w) masks to (N, *size)."""
-    return F.interpolate(masks[None], tuple(size), mode="bilinear", align_corners=False)[0]
+        return masks_at_original_size(logits, meta["batch_input_shape"], meta)

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ..layers.mask_resize import masks_at_original_size
 from ..layers.rpn_head import class_agnostic, predict_proposals
 from ..video_segmentor import StreamState, VideoSegmentor, encode_masks, tracked_frame
 from .roi_masks import check_detector, detect, paste_masks, roi_masks
@@ -261,17 +261,9 @@ def resize_to_original(masks: Tensor, stride: int, meta: dict) -> Tensor:
     Returns:
         (N, H, W) bool.
     """
-    if len(masks) == 0:
-        return masks.new_zeros((0, *meta["ori_shape"]), dtype=torch.bool)
-    logits = torch.logit(masks[None], eps=1e-6)
-    logits = F.interpolate(logits, scale_factor=stride, mode="bilinear", align_corners=False)
-    height, width = meta["img_shape"][:2]
-    logits = logits[..., :height, :width]
-    if tuple(meta["ori_shape"]) != (height, width):
-        logits = F.interpolate(
-            logits, tuple(meta["ori_shape"]), mode="bilinear", align_corners=False
-        )
-    return logits[0] > 0
+    height, width = masks.shape[-2:]
+    logits = torch.logit(masks, eps=1e-6)
+    return masks_at_original_size(logits, (height * stride, width * stride), meta)
 
 
 def propagation_targets(
