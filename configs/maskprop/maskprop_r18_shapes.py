@@ -12,6 +12,7 @@ shipped_weights = "{{ fileDirname }}/../../weights/maskprop_r18_shapes.pth"
 detector = _base_.model
 detector.pop("data_preprocessor")
 detector.backbone.norm_eval = True
+detector.backbone.frozen_stages = 1
 detector.init_cfg = dict(
     type="Pretrained", checkpoint="{{ fileDirname }}/../../weights/mask_rcnn_r18_shapes.pth"
 )
@@ -36,16 +37,26 @@ model = dict(
         type="PropagationHead",
         in_channels=64,
         in_strides=(4, 8, 16, 32),
-        stride=4,
+        # In cells of 8 pixels the block sees as far as objects jump, 56 pixels to either side.
+        stride=8,
         channels=64,
         norm_cfg=dict(type="GN", num_groups=16),
     ),
-    tracker=dict(type="ClipTracker", match_threshold=0.08),
+    # Whatever overlaps at all is a candidate: masks are propagated over a jump with little overlap.
+    tracker=dict(type="ClipTracker", match_threshold=1e-4),
     reach=4,
     # Objects are a few cells of the grid wide: the detector's masks have the finer outline.
     key_masks="detected",
+    max_overlap=0.5,
 )
 del detector
+
+# Frames far apart show the motion between neighbours of the rare objects that are fast.
+train_pipeline = [
+    dict(type="CenteredClipSample", num_frames=3, frame_range=12),
+    *_base_.train_pipeline[1:],
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 # The detector is trained already; the propagation head starts at random.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(detector=dict(lr_mult=0.1))))

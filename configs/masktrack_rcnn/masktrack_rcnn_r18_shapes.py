@@ -10,6 +10,7 @@ _base_ = [
 detector = _base_.model
 detector.pop("data_preprocessor")
 detector.backbone.norm_eval = True
+detector.backbone.frozen_stages = 1
 detector.rpn_head.type = "AgnosticRPNHead"
 detector.roi_head.bbox_roi_extractor.type = "Float32RoIExtractor"
 detector.roi_head.mask_roi_extractor.type = "Float32RoIExtractor"

@@ -1,7 +1,7 @@
 # ShapesVIS: iterations, AdamW, one cycle: up to the peak within a tenth of the run, then down along
 # a cosine. (OneCycleLR sets the peak by itself and would ignore auto_scale_lr.)
 # To train longer override max_iters, end and T_max together.
-max_iters = 1500
+max_iters = 3000
 warmup_iters = max_iters // 10
 
 train_cfg = dict(type="ResumableIterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)

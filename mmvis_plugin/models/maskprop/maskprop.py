@@ -18,7 +18,7 @@ from torch import Tensor
 from ..layers.mask_resize import masks_at_original_size
 from ..layers.rpn_head import class_agnostic, predict_proposals
 from ..video_segmentor import StreamState, VideoSegmentor, encode_masks, tracked_frame
-from .roi_masks import check_detector, detect, paste_masks, roi_masks
+from .roi_masks import check_detector, detect, distinct_instances, paste_masks, roi_masks
 from .tracker import ClipTracks
 
 
@@ -30,7 +30,8 @@ class ObservedFrame:
         meta: Its metainfo.
         features: (C, H', W') f_t of the propagation head.
         instances: Detections: ``bboxes`` (n, 4) xyxy in pixels of the resized frame, ``labels``,
-            ``scores`` and ``masks`` (n, m, m), soft masks inside the boxes.
+            ``scores``, ``masks`` (n, m, m), soft masks inside the boxes, and ``grid_masks``
+            (n, H', W'), the same pasted on the grid of f_t.
     """
 
     meta: dict
@@ -73,6 +74,10 @@ class MaskProp(VideoSegmentor):
         key_masks: Which mask a track gets in its key frame: ``'propagated'``, that of the
             propagation head at d = 0, as the paper's M_{t-T:t+T}(t); or ``'detected'``, that of
             the detector's mask head, whose grid follows the box and is finer on small objects.
+        max_overlap: An instance is dropped where more than this share of its mask, or of the
+            other's, is common with a higher-scoring instance of its frame (our reading: the
+            source takes the detections as they are). A second detection of an object opens an
+            identity, which then competes for the object in later frames. 1 keeps all.
         data_preprocessor: Config of a ``TrackDataPreprocessor``.
         init_cfg: Initialisation config.
     """
@@ -84,6 +89,7 @@ class MaskProp(VideoSegmentor):
         tracker: dict,
         reach: int = 6,
         key_masks: str = "propagated",
+        max_overlap: float = 1.0,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -96,6 +102,7 @@ class MaskProp(VideoSegmentor):
         self.tracker = TASK_UTILS.build(tracker)
         self.reach = reach
         self.key_masks = key_masks
+        self.max_overlap = max_overlap
 
     # --- training -----------------------------------------------------------------------------
 
@@ -199,7 +206,14 @@ class MaskProp(VideoSegmentor):
             instances.masks = roi_masks(detector.roi_head, x, rois, instances.labels)
         else:
             instances.masks = rois.new_zeros((0, 1, 1))
-        return ObservedFrame(meta, features, instances)
+        instances.grid_masks = paste_masks(
+            instances.masks,
+            instances.bboxes,
+            self.propagation_head.stride,
+            self._grid_size(meta),
+        )
+        distinct = distinct_instances(instances.grid_masks, instances.scores, self.max_overlap)
+        return ObservedFrame(meta, features, instances[distinct])
 
     def _track(self, state: MaskPropState, key: int) -> DetDataSample:
         """Propagate the instances of frame ``key`` through its clip and give them identities."""
@@ -207,15 +221,10 @@ class MaskProp(VideoSegmentor):
         first, last = max(key - self.reach, oldest), min(key + self.reach, state.num_frames - 1)
         window = list(state.window)[first - oldest : last - oldest + 1]
         frame = window[key - first]
-        instances = frame.instances
-        masks = paste_masks(
-            instances.masks,
-            instances.bboxes,
-            self.propagation_head.stride,
-            self._grid_size(frame.meta),
-        )
         propagated = self.propagation_head.propagate(
-            frame.features, torch.stack([other.features for other in window]), masks
+            frame.features,
+            torch.stack([other.features for other in window]),
+            frame.instances.grid_masks,
         )
         clip = ClipTracks(first, propagated.flatten(2))
         clip.ids = self.tracker.assign(clip, state.history, state.num_ids)

@@ -97,3 +97,28 @@ def paste_masks(masks: Tensor, bboxes: Tensor, stride: float, size: tuple[int, i
     # A box without extent would be sampled at 0/0.
     boxes = torch.cat([boxes[:, :2], torch.maximum(boxes[:, 2:], boxes[:, :2] + 1e-3)], dim=1)
     return _do_paste_mask(masks[:, None], boxes, *size, skip_empty=False)[0]
+
+
+def distinct_instances(masks: Tensor, scores: Tensor, max_overlap: float) -> Tensor:
+    """Which instances of a frame are not a second detection, or a part, of a better one.
+
+    Two masks are compared by their common area over the smaller one's area, so that a part inside
+    a whole is found, which has a small IoU with it. All pairs are decided at once: a dropped
+    instance still drops others, as in fast NMS.
+
+    Args:
+        masks: (N, H, W) in [0, 1].
+        scores: (N,).
+        max_overlap: Largest share in common with a higher-scoring instance, in [0, 1].
+
+    Returns:
+        (N,) bool.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    flat = masks[order].flatten(1)
+    areas = flat.sum(1)
+    smaller = torch.minimum(areas[:, None], areas).clamp(min=1e-6)
+    overlaps = (flat @ flat.T / smaller).triu(diagonal=1)
+    distinct = torch.ones_like(scores, dtype=torch.bool)
+    distinct[order] = (overlaps <= max_overlap).all(0)
+    return distinct
