@@ -2,6 +2,7 @@
 # detector from the same weights, data, schedule and number of iterations.
 _base_ = [
     "../_base_/models/mask_rcnn_r18_shapes.py",
+    "../_base_/models/masktrack_branch.py",
     "../_base_/datasets/shapes.py",
     "../_base_/schedules/schedule_shapes.py",
     "../_base_/default_runtime.py",
@@ -24,6 +25,12 @@ detector.test_cfg.rcnn.score_thr = 0.4
 detector.test_cfg.rcnn.max_per_img = 10
 del _base_.model
 
+track_head = _base_.track_head
+track_head.roi_extractor.roi_layer.sampling_ratio = 1
+track_head.roi_extractor.update(out_channels=64, finest_scale=24)
+track_head.embed_head.update(in_channels=64, fc_out_channels=128)
+track_head.train_cfg.sampler.update(num=32, pos_fraction=0.5)
+
 model = dict(
     type="StreamingMaskTrackRCNN",
     data_preprocessor=dict(
@@ -35,43 +42,8 @@ model = dict(
         pad_size_divisor=32,
     ),
     detector=detector,
-    track_head=dict(
-        type="RoITrackHead",
-        roi_extractor=dict(
-            type="Float32RoIExtractor",
-            roi_layer=dict(type="RoIAlign", output_size=7, sampling_ratio=1),
-            out_channels=64,
-            featmap_strides=[4, 8, 16, 32],
-            finest_scale=24,
-        ),
-        embed_head=dict(
-            type="RoIEmbedHead", num_fcs=2, roi_feat_size=7, in_channels=64, fc_out_channels=128
-        ),
-        train_cfg=dict(
-            assigner=dict(
-                type="MaxIoUAssigner",
-                pos_iou_thr=0.5,
-                neg_iou_thr=0.5,
-                min_pos_iou=0.5,
-                match_low_quality=True,
-                ignore_iof_thr=-1,
-            ),
-            sampler=dict(
-                type="RandomSampler",
-                num=32,
-                pos_fraction=0.5,
-                neg_pos_ub=-1,
-                add_gt_as_proposals=True,
-            ),
-            pos_weight=-1,
-            debug=False,
-        ),
-    ),
-    tracker=dict(
-        type="MaskTrackRCNNTracker",
-        match_weights=dict(det_score=1.0, iou=2.0, det_label=10.0),
-        num_frames_retain=20,
-    ),
+    track_head=track_head,
+    tracker=_base_.tracker,
 )
 del detector
 
