@@ -14,6 +14,7 @@ from mmvis_plugin.datasets.shapes_vis import (
     EVENTS,
     SHAPES,
     TEXTURES,
+    VERSION,
     appearance,
     generate_video,
     make_shapes_vis,
@@ -48,6 +49,22 @@ def test_same_arguments_write_the_same_bytes(tmp_path):
     frames = {name: digest for name, digest in first.items() if name.endswith("jpg")}
     assert frames.items() <= digests(tmp_path / "more").items()
     assert not set(frames.values()) & set(digests(tmp_path / "other").values())
+
+
+def test_annotations_are_those_that_the_figures_were_measured_on(valid):
+    """docs/results.md holds for these bytes; other annotations are another version."""
+
+    def digest(path: Path) -> str:
+        dataset = json.loads(path.read_text())
+        content = json.dumps([dataset["videos"], dataset["annotations"]], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    digests = VERSION, digest(valid), digest(valid.with_name("train.json"))
+    assert digests == (
+        "1.0",
+        "37ee017e5c698835268d871cb961e3c0c2dca1df16d65802b4b50e51ae11b4b7",
+        "9133117c9015f6103783063a41bc40a9fa7c631621b8e2e443a7b52f5c755826",  # first of 240 videos
+    )
 
 
 def test_splits_share_no_video():
