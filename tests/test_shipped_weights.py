@@ -48,10 +48,10 @@ def track_ious(video, results) -> tuple[np.ndarray, list[int]]:
 
 
 def test_maskprop_follows_the_shapes_of_new_videos():
-    """On videos of a seed that nothing was trained on; these weights follow 5 of the 11 objects."""
+    """On videos of a seed that nothing was trained on; these weights follow 10 of the 20 objects."""
     model = build_video_segmentor(ROOT / "configs/maskprop/maskprop_r18_shapes.py", device="cpu")
     followed = []
-    for index in range(3):
+    for index in range(5):
         video = generate_video(7, "valid", index, (24, 24), (96, 128), len(SHAPES))
         results = [result for _, result in segment_video(model, video.frames)]
         assert [result.frame_id for result in results] == list(range(24))
@@ -61,4 +61,4 @@ def test_maskprop_follows_the_shapes_of_new_videos():
             bool(ious[track, n] > 0.5 and labels[track] == video.labels[n])
             for n, track in enumerate(best)
         ]
-    assert np.mean(followed) >= 0.4
+    assert np.mean(followed) >= 0.45
