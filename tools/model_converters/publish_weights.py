@@ -3,6 +3,7 @@
 import argparse
 import hashlib
 import json
+import re
 import os
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,8 @@ def publish(
         "iterations": meta.get("iter"),
         "versions": {
             "mmvis_plugin": mmvis_plugin.__version__,
-            "mmengine": meta.get("mmengine_version"),
+            # MMEngine puts the commit of the working directory behind its version.
+            "mmengine": re.sub(r"[0-9a-f]{40}$", "", meta.get("mmengine_version", "")),
             "torch": torch.__version__,
         },
         **provenance,
