@@ -3,8 +3,8 @@
 import argparse
 import hashlib
 import json
-import re
 import os
+import re
 from pathlib import Path
 from typing import Any
 
