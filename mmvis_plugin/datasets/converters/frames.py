@@ -1,0 +1,137 @@
+"""Folders of frames."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from mmvis_plugin.apis.video_io import IMAGE_SUFFIXES
+
+from .builder import ConversionError
+
+EXIF_ORIENTATION = 0x0112
+
+
+def natural_key(name: str) -> list[tuple[bool, int | str]]:
+    """Sort key that compares runs of digits as numbers, so that 2.jpg comes before 10.jpg."""
+    parts = re.split(r"(\d+)", name)
+    return [(True, int(part)) if part.isdecimal() else (False, part) for part in parts]
+
+
+def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+    """Files of a folder with one of some suffixes, in natural order of their names."""
+    suffixes = set(suffixes)
+    files = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    ]
+    return sorted(files, key=lambda path: natural_key(path.name))
+
+
+def list_frames(folder: Path) -> list[Path]:
+    """Images of a folder in natural order of their names.
+
+    Raises:
+        ConversionError: If the folder is missing or has none, or two differ in the suffix only.
+    """
+    if not folder.is_dir():
+        raise ConversionError(f"folder of frames {folder} does not exist")
+    frames = list_files(folder, IMAGE_SUFFIXES)
+    if not frames:
+        raise ConversionError(f"{folder} has no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    for first, second in zip(frames, frames[1:], strict=False):
+        if first.stem == second.stem:
+            raise ConversionError(f"{folder}: {first.name} and {second.name} are the same frame")
+    return frames
+
+
+def list_folders(folder: Path) -> list[Path]:
+    """Folders in a folder, in natural order of their names.
+
+    Raises:
+        ConversionError: If the folder is missing.
+    """
+    if not folder.is_dir():
+        raise ConversionError(f"folder {folder} does not exist")
+    folders = [path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."]
+    return sorted(folders, key=lambda path: natural_key(path.name))
+
+
+def image_size(path: Path, decode: bool = False) -> tuple[int, int]:
+    """Size of an image as OpenCV and MMCV load it: turned as its EXIF orientation says.
+
+    Args:
+        path: Image file.
+        decode: Read the pixels too, which finds files that are cut off. The header alone is
+            about a hundred times faster.
+
+    Returns:
+        tuple[int, int]: Height and width in pixels.
+
+    Raises:
+        OSError: If the file is missing.
+        ValueError: If it is no image, or cannot be decoded.
+    """
+    if decode:
+        data = np.fromfile(path, np.uint8)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        if image is None:
+            raise ValueError("cannot be decoded as an image")
+    try:
+        with Image.open(path) as picture:
+            width, height = picture.size
+            turned = picture.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+            if decode:
+                picture.load()  # OpenCV fills up what is missing of a JPEG; this raises
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # Pillow's plugins raise many kinds for broken files
+        raise ValueError(f"cannot be read as an image: {error}") from error
+    return (width, height) if turned else (height, width)
+
+
+def common_size(frames: Iterable[Path]) -> tuple[int, int]:
+    """Height and width that all frames of a video have.
+
+    Raises:
+        ConversionError: If a frame is missing, is no image, or is of another size than the first.
+    """
+    size, first = None, None
+    for path in frames:
+        try:
+            found = image_size(path)
+        except FileNotFoundError as error:
+            raise ConversionError(f"frame {path} does not exist") from error
+        except ValueError as error:
+            raise ConversionError(f"frame {path} {error}") from error
+        if size is None:
+            size, first = found, path
+        elif found != size:
+            raise ConversionError(
+                f"frame {path} is {found[1]} x {found[0]} pixels, but {first.name} of the same "
+                f"video is {size[1]} x {size[0]}"
+            )
+    return size
+
+
+def relative_names(frames: Iterable[Path], root: Path) -> list[str]:
+    """Names of frames relative to the folder of images, as the JSON's ``file_names`` has them.
+
+    Raises:
+        ConversionError: If a frame is not in that folder.
+    """
+    root = Path(os.path.abspath(root))  # not resolve(): folders are often links
+    names = []
+    for path in frames:
+        try:
+            names.append(Path(os.path.abspath(path)).relative_to(root).as_posix())
+        except ValueError:
+            raise ConversionError(f"frame {path} is not in the folder of images {root}") from None
+    return names

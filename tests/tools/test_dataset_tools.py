@@ -1,0 +1,377 @@
+"""The converters, check_ytvis.py and browse_ytvis.py, run as from the command line."""
+
+import importlib.util
+import json
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from mmengine.structures import InstanceData
+from PIL import Image
+from pycocotools import mask as mask_util
+
+from mmvis_plugin.apis import VideoReader
+
+ROOT = Path(__file__).resolve().parents[2]
+HEIGHT, WIDTH = 24, 32
+CONVERTERS = (
+    "cocovid2ytvis",
+    "ytvis2cocovid",
+    "vos2ytvis",
+    "mots2ytvis",
+    "labelme2ytvis",
+    "cvat2ytvis",
+)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [f"dataset_converters/{name}" for name in CONVERTERS]
+    + ["analysis_tools/check_ytvis", "analysis_tools/browse_ytvis"],
+)
+def test_help_has_an_example(tool, capsys, name):
+    with pytest.raises(SystemExit) as stop:
+        tool(name, "--help")
+    assert stop.value.code == 0
+    assert f"  python tools/{name}.py " in capsys.readouterr().out
+
+
+def write_frame(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
+
+
+def vos_input(root):
+    write_frame(root / "images/v/0.jpg")
+    (root / "masks/v").mkdir(parents=True)
+    picture = Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8), mode="P")
+    picture.putpalette([0] * 768)
+    picture.save(root / "masks/v/0.png")
+    (root / "list.txt").write_text("v\n")
+    return root / "masks/v/0.png", [
+        root / "images", root / "masks", "--videos", root / "list.txt", "--class-name", "line"
+    ]  # fmt: skip
+
+
+def mots_input(root):
+    write_frame(root / "images/0002/000000.png")
+    (root / "txt").mkdir()
+    rle = mask_util.encode(np.asfortranarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8)))
+    line = f"0 1001 1 {HEIGHT} {WIDTH} {rle['counts'].decode()}\n"
+    (root / "txt/0002.txt").write_text(line)
+    return root / "txt/0002.txt", [
+        root / "images", root / "txt", "--classes", "1=line", "--sequences", "0002"
+    ]  # fmt: skip
+
+
+def labelme_input(root):
+    write_frame(root / "v/0.jpg")
+    shape = dict(label="line", points=[[1, 1], [5, 5], [1, 5]], group_id=None, shape_type="polygon")
+    content = dict(imagePath="0.jpg", imageHeight=HEIGHT, imageWidth=WIDTH, shapes=[shape])
+    (root / "v/0.json").write_text(json.dumps(content))
+    return root / "v/0.json", [
+        root, "--classes", "line", "--ungrouped", "label", "--unlabelled", "empty"
+    ]  # fmt: skip
+
+
+def cvat_input(root):
+    write_frame(root / "v/images/frame_000000.jpg")
+    box = '<box frame="0" keyframe="1" outside="0" xtl="1" ytl="1" xbr="5" ybr="5"/>'
+    (root / "v/annotations.xml").write_text(
+        "<annotations><meta><task><size>1</size></task></meta>"
+        f'<track id="0" label="line">{box}</track></annotations>'
+    )
+    return root / "v/annotations.xml", [root / "v", "--images", root, "--identity", "group"]
+
+
+def ytvis_input(root):
+    content = dict(
+        categories=[dict(id=1, name="line")],
+        videos=[dict(id=1, width=WIDTH, height=HEIGHT, length=1, file_names=["v/0.jpg"])],
+        annotations=[
+            dict(
+                id=1, video_id=1, category_id=1, iscrowd=0, segmentations=[[[1, 1, 5, 5, 1, 5]]]
+            )
+        ],
+    )  # fmt: skip
+    (root / "ytvis.json").write_text(json.dumps(content))
+    return root / "ytvis.json", [root / "ytvis.json"]
+
+
+def cocovid_input(root):
+    annotation = dict(
+        id=1,
+        image_id=1,
+        video_id=1,
+        category_id=1,
+        instance_id=1,
+        segmentation=[[1, 1, 5, 5, 1, 5]],
+    )
+    image = dict(id=1, video_id=1, frame_id=0, file_name="v/0.jpg", height=HEIGHT, width=WIDTH)
+    content = dict(
+        categories=[dict(id=1, name="line")],
+        videos=[dict(id=1, name="v")],
+        images=[image],
+        annotations=[annotation],
+    )
+    (root / "cocovid.json").write_text(json.dumps(content))
+    return root / "cocovid.json", [root / "cocovid.json"]
+
+
+INPUTS = dict(
+    cocovid2ytvis=cocovid_input,
+    ytvis2cocovid=ytvis_input,
+    vos2ytvis=vos_input,
+    mots2ytvis=mots_input,
+    labelme2ytvis=labelme_input,
+    cvat2ytvis=cvat_input,
+)
+
+
+@pytest.mark.parametrize("name", CONVERTERS)
+def test_converters_write_and_say_so(tool, tmp_path, capsys, name):
+    _, arguments = INPUTS[name](tmp_path)
+    out = tmp_path / "out" / "train.json"
+    tool(f"dataset_converters/{name}", *arguments, "--out", out)
+    output = capsys.readouterr()
+    assert f"wrote {out}: 1 videos, 1 frames, 1 objects, 1 classes" in output.out
+    assert "1/1" in output.err  # the progress bar
+    content = json.loads(out.read_text())
+    assert content["categories"][0]["name"] == "line" and len(content["annotations"]) == 1
+    assert os.listdir(out.parent) == ["train.json"]
+
+
+@pytest.mark.parametrize("name", CONVERTERS)
+@pytest.mark.parametrize("damage", ["empty", "missing"])
+def test_bad_input_is_one_line_and_nothing_is_written(tool, tmp_path, capsys, name, damage):
+    faulty, arguments = INPUTS[name](tmp_path)
+    out = tmp_path / "out" / "train.json"
+    out.parent.mkdir()
+    out.write_text("of last time")
+    if damage == "empty":
+        faulty.write_bytes(b"")
+    else:
+        faulty.unlink()
+    if (name, damage) == ("mots2ytvis", "empty"):  # a sequence without objects is a right one
+        faulty.write_text("not a line")
+    with pytest.raises(SystemExit, match="^error: ") as stop:
+        tool(f"dataset_converters/{name}", *arguments, "--out", out)
+    assert "\n" not in stop.value.code
+    assert out.read_text() == "of last time" and os.listdir(out.parent) == ["train.json"]
+
+
+def test_bad_arguments_are_refused(tool, tmp_path, capsys):
+    out = ["--out", tmp_path / "out.json"]
+    for name, arguments, message in (
+        ("dataset_converters/mots2ytvis", ["a", "b", "--classes", "car", *out], "NUMBER=NAME"),
+        (
+            "dataset_converters/cvat2ytvis",
+            ["a", "--images", "b", "--identity", "x", *out],
+            "--identity",
+        ),
+        ("analysis_tools/check_ytvis", ["a.json", "--decode"], "--decode needs --images"),
+        ("analysis_tools/browse_ytvis", ["a.json", "--out", tmp_path], "nothing to do"),
+        (
+            "analysis_tools/browse_ytvis",
+            ["a.json", "--out", tmp_path, "--stats", "--columns", "0"],
+            "must be positive",
+        ),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            tool(name, *arguments)
+        assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+# --- check_ytvis.py -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy_of_shapes(shapes, tmp_path):
+    """Folder with a copy of ShapesVIS's validation part that a test may change."""
+    shutil.copytree(shapes / "valid", tmp_path / "shapes" / "valid")
+    shutil.copy(shapes / "valid.json", tmp_path / "shapes")
+    return tmp_path / "shapes"
+
+
+def test_check_passes_a_right_dataset(tool, shapes, capsys):
+    images = shapes / "valid/JPEGImages"
+    tool("analysis_tools/check_ytvis", shapes / "valid.json", "--images", images, "--decode")
+    assert "0 errors" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_check_prints_all_errors_and_fails(tool, copy_of_shapes, tmp_path, capsys):
+    path = copy_of_shapes / "valid.json"
+    content = json.loads(path.read_text())
+    first = content["annotations"][0]
+    frame = next(t for t, box in enumerate(first["bboxes"]) if box)
+    first["bboxes"][frame][0] += 50
+    content["annotations"][1]["category_id"] = 99
+    path.write_text(json.dumps(content))
+    (copy_of_shapes / "valid/JPEGImages" / content["videos"][1]["file_names"][2]).unlink()
+    report = tmp_path / "report.json"
+    images = copy_of_shapes / "valid/JPEGImages"
+    with pytest.raises(SystemExit) as stop:
+        tool("analysis_tools/check_ytvis", path, "--images", images, "--json", report)
+    assert stop.value.code == 1
+    lines = capsys.readouterr().out.splitlines()
+    start = f"error: video {first['video_id']}: annotation {first['id']}: frame {frame}: the box is"
+    assert any(line.startswith(start) for line in lines)
+    assert any("category_id 99 is not among the categories" in line for line in lines)
+    missing = f"error: video {content['videos'][1]['id']}: frame 2: "
+    assert any(line.startswith(missing) and "does not exist" in line for line in lines)
+    assert ": 3 errors, " in lines[-1]
+    written = json.loads(report.read_text())
+    assert written["num_errors"] == 3
+    assert all(p["message"] in "\n".join(lines) for p in written["problems"])
+    assert written["problems"][0]["frame"] == frame
+
+
+def test_check_of_a_missing_file(tool, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        tool("analysis_tools/check_ytvis", tmp_path / "gone.json")
+    assert stop.value.code == 2 and "gone.json" in capsys.readouterr().err
+
+
+# --- browse_ytvis.py ----------------------------------------------------------------------------
+
+
+def browse(tool, shapes, out, *arguments):
+    images = shapes / "valid/JPEGImages"
+    tool(
+        "analysis_tools/browse_ytvis", shapes / "valid.json", "--images", images, "--out", out,
+        *arguments,
+    )  # fmt: skip
+
+
+def test_contact_sheets_of_chosen_videos(tool, shapes, tmp_path):
+    out = tmp_path / "sheets"
+    size = ["--frames", 5, "--columns", 2, "--width", 160]
+    browse(tool, shapes, out, "--videos", "valid_0000", 3, *size)
+    assert sorted(os.listdir(out)) == ["valid_0000.png", "valid_0002.png"]
+    sheet = cv2.imread(str(out / "valid_0000.png"))
+    assert sheet.shape == (3 * (120 + 24), 2 * (160 + 4), 3)
+    assert (sheet[-100:, -150:] == 255).all()  # no sixth frame
+    frame = cv2.imread(str(shapes / "valid/JPEGImages/valid_0000/00000.jpg"))
+    shown = sheet[20:140, 2:162].astype(int)
+    plain = cv2.resize(frame, (160, 120), interpolation=cv2.INTER_CUBIC).astype(int)
+    content = json.loads((shapes / "valid.json").read_text())
+    covered = np.zeros((120, 160), np.uint8)
+    for annotation in content["annotations"]:
+        if annotation["video_id"] == 1 and annotation["segmentations"][0]:
+            mask = mask_util.decode(annotation["segmentations"][0])
+            covered |= cv2.resize(mask, (160, 120), interpolation=cv2.INTER_NEAREST)
+    changed = np.abs(shown - plain).max(axis=2) > 8
+    assert changed[covered > 0].mean() > 0.7 and changed.mean() < 0.9
+
+
+def test_instances_are_resized_with_their_frame():
+    path = ROOT / "tools/analysis_tools/browse_ytvis.py"
+    spec = importlib.util.spec_from_file_location("browse_ytvis", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[6:12, 4:20] = 1
+    instances = InstanceData(
+        bboxes=np.array([[4.0, 6, 20, 12]]),
+        labels=np.array([0]),
+        masks=[mask_util.encode(np.asfortranarray(mask))],
+    )
+    frame = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    for width, scale in ((64, 2), (16, 0.5)):
+        picture, resized = module.resize(frame, instances, width)
+        assert picture.shape == (HEIGHT * scale, width, 3)
+        np.testing.assert_array_equal(resized.bboxes, np.multiply([[4, 6, 20, 12]], scale))
+        rows, columns = np.nonzero(resized.masks[0])
+        assert [rows.min(), rows.max() + 1] == [6 * scale, 12 * scale]
+        assert [columns.min(), columns.max() + 1] == [4 * scale, 20 * scale]
+    np.testing.assert_array_equal(instances.bboxes, [[4, 6, 20, 12]])
+
+
+def test_videos_of_results(tool, shapes, tmp_path):
+    content = json.loads((shapes / "valid.json").read_text())
+    track = content["annotations"][0]
+    results = [
+        dict(video_id=1, category_id=track["category_id"], score=score, segmentations=masks)
+        for score, masks in ((0.9, track["segmentations"]), (0.1, [None] * 6))
+    ]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results))
+    out = tmp_path / "videos"
+    arguments = ["--videos", "all", "--mp4", "--fps", 5, "--results", path]
+    browse(tool, shapes, out, *arguments)
+    assert sorted(os.listdir(out)) == [f"valid_000{i}.mp4" for i in range(3)]
+    frame = next(t for t, mask in enumerate(track["segmentations"]) if mask)
+    with VideoReader(out / "valid_0000.mp4") as drawn, VideoReader(out / "valid_0001.mp4") as bare:
+        assert drawn.fps == 5 and drawn.size == (128, 96)
+        pictures = list(drawn)
+        assert len(pictures) == 6
+        assert len(list(bare)) == 6  # without results: nothing is drawn
+    name = content["videos"][0]["file_names"][frame]
+    plain = cv2.imread(str(shapes / "valid/JPEGImages" / name)).astype(int)
+    difference = np.abs(pictures[frame] - plain).mean(axis=2)
+    mask = mask_util.decode(track["segmentations"][frame]).astype(bool)
+    assert difference[mask].mean() > 3 * difference[~mask].mean() / 2
+
+
+def test_statistics_are_counted_and_plotted(tool, shapes, tmp_path, capsys):
+    browse(tool, shapes, tmp_path, "--stats")
+    with Image.open(tmp_path / "statistics.png") as picture:
+        assert picture.size[0] > 1000 and np.asarray(picture.convert("L")).std() > 10
+    content = json.loads((shapes / "valid.json").read_text())
+    tracks = [a for a in content["annotations"] if any(a["segmentations"])]
+    lengths = [sum(mask is not None for mask in a["segmentations"]) for a in tracks]
+    lines = capsys.readouterr().out.splitlines()
+    assert f"{len(tracks)} tracks in 3 videos" in lines
+    assert (
+        f"frames of a track: {min(lengths)} to {max(lengths)}, median {np.median(lengths):.0f}"
+        in lines
+    )
+    for category in content["categories"]:
+        count = sum(a["category_id"] == category["id"] for a in tracks)
+        assert f"  {category['name']}: {count}" in lines
+
+
+def test_statistics_without_annotations(tool, copy_of_shapes, tmp_path, capsys):
+    path = copy_of_shapes / "valid.json"
+    path.write_text(json.dumps(dict(json.loads(path.read_text()), annotations=None)))
+    browse(tool, copy_of_shapes, tmp_path, "--stats", "--videos", "1", "--frames", 2)
+    assert (tmp_path / "statistics.png").exists() and (tmp_path / "valid_0000.png").exists()
+    assert "0 tracks in 3 videos" in capsys.readouterr().out
+
+
+def test_browse_names_what_it_cannot_show(tool, copy_of_shapes, tmp_path):
+    with pytest.raises(
+        SystemExit, match="^error: there is no video of id or name 9; .* 1 .valid_0000"
+    ):
+        browse(tool, copy_of_shapes, tmp_path, "--videos", 9)
+    frame = copy_of_shapes / "valid/JPEGImages/valid_0000/00000.jpg"
+    cv2.imwrite(str(frame), np.zeros((5, 6, 3), np.uint8))
+    with pytest.raises(SystemExit, match=r"^error: video 1: frame .*00000.jpg is \(5, 6\) pixels"):
+        browse(tool, copy_of_shapes, tmp_path, "--videos", 1)
+    frame.write_bytes(b"")
+    with pytest.raises(
+        SystemExit, match="^error: video 1: frame .*00000.jpg is missing or no image"
+    ):
+        browse(tool, copy_of_shapes, tmp_path, "--videos", 1, "--mp4")
+    assert not list(tmp_path.glob("*.png")) and not list(tmp_path.glob("*.mp4"))
+    results = tmp_path / "results.json"
+    entry = dict(video_id=2, category_id=1, score=1, segmentations=[None])
+    for content, message in (
+        ("{", "is not valid JSON"),
+        ("{}", "must hold a list"),
+        ('[{"score": 1}]', "entry 0 is not an object with video_id"),
+        (json.dumps([entry]), "track 0 by score: 1 segmentations for 6 frames"),
+        (json.dumps([dict(entry, category_id=99)]), "there is no category 99"),
+        (
+            json.dumps(
+                [dict(entry, segmentations=[dict(size=[96, 128], counts="0")] + [None] * 5)]
+            ),
+            "frame 0: the RLE is not of",
+        ),
+    ):
+        results.write_text(content)
+        with pytest.raises(SystemExit, match=f"^error: .*results.json.*{message}"):
+            browse(tool, copy_of_shapes, tmp_path, "--videos", 2, "--results", results)

@@ -1,0 +1,423 @@
+"""Look at a dataset in the YouTube-VIS format: its videos with their tracks, its statistics.
+
+Draws the annotations, or the results of tools/test.py --out, of chosen videos as contact sheets
+(PNG) or videos (MP4), and plots the statistics of the annotations.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+
+import cv2
+import numpy as np
+from matplotlib.figure import Figure
+from mmengine.structures import InstanceData
+from pycocotools import mask as mask_utils
+from tqdm import tqdm
+
+from mmvis_plugin.apis import VideoError, VideoWriter
+from mmvis_plugin.datasets import DatasetError, YTVISDataset
+from mmvis_plugin.datasets.converters.builder import parse_mask
+from mmvis_plugin.utils.rle import rle_pixels
+from mmvis_plugin.visualization import TrackVisualizer
+
+EXAMPLES = """examples:
+  python tools/analysis_tools/browse_ytvis.py data/shapes_vis/valid.json \\
+      --images data/shapes_vis/valid/JPEGImages --out browse --videos valid_0003 7 --stats
+  python tools/analysis_tools/browse_ytvis.py data/shapes_vis/valid.json \\
+      --images data/shapes_vis/valid/JPEGImages --out browse --videos all --mp4 \\
+      --results results.json --score-thr 0.5
+"""
+SIZE_LIMITS = (128, 256)  # between small, medium and large tracks, in pixels a side
+BLUE, ORANGE = "#0072B2", "#D55E00"
+
+
+class BrowseError(ValueError):
+    """Something asked for that cannot be shown."""
+
+
+# --- what there is to draw ----------------------------------------------------------------------
+
+
+def name_videos(infos: list[dict], images: Path) -> list[str]:
+    """Name of each video: the folder its frames lie in, in the folder of images."""
+    names = []
+    for info in infos:
+        folder = Path(os.path.relpath(info["images"][0]["img_path"], images)).parent
+        names.append(f"video {info['video_id']}" if folder == Path() else folder.as_posix())
+    return names
+
+
+def choose_videos(infos: list[dict], names: list[str], wanted: list[str]) -> list[int]:
+    """Indices of the videos of these ids, names or last parts of a name; 'all' for all."""
+    if wanted == ["all"]:
+        return list(range(len(infos)))
+    chosen = []
+    for text in wanted:
+        found = [
+            i
+            for i, (info, name) in enumerate(zip(infos, names, strict=True))
+            if text in (str(info["video_id"]), name, Path(name).name)
+        ]
+        if not found:
+            pairs = zip(infos[:5], names, strict=False)
+            known = ", ".join(f"{info['video_id']} ({name})" for info, name in pairs)
+            raise BrowseError(f"there is no video of id or name {text}; the first are {known}")
+        chosen += found
+    return list(dict.fromkeys(chosen))
+
+
+def annotated_instances(info: dict) -> list[InstanceData]:
+    """The annotations of a video, frame by frame."""
+    frames = []
+    for image in info["images"]:
+        objects = image["instances"]
+        frames.append(
+            InstanceData(
+                bboxes=np.array([o["bbox"] for o in objects]).reshape(-1, 4),
+                labels=np.array([o["bbox_label"] for o in objects], int),
+                scores=np.ones(len(objects)),
+                instances_id=np.array([o["instance_id"] for o in objects], int),
+                masks=[o["mask"] for o in objects],
+            )
+        )
+    return frames
+
+
+def load_results(path: Path) -> dict:
+    """Entries of a results.json by video id, best score first."""
+    try:
+        results = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise BrowseError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(results, list):
+        raise BrowseError(f"{path} must hold a list of tracks")
+    by_video: dict = {}
+    for i, entry in enumerate(results):
+        keys = ("video_id", "category_id", "score", "segmentations")
+        if not isinstance(entry, dict) or not all(key in entry for key in keys):
+            raise BrowseError(f"{path}: entry {i} is not an object with {', '.join(keys)}")
+        by_video.setdefault(entry["video_id"], []).append(entry)
+    return {
+        id_: sorted(entries, key=lambda entry: -entry["score"]) for id_, entries in by_video.items()
+    }
+
+
+def result_instances(
+    info: dict, entries: list[dict], category_ids: tuple, path: Path
+) -> list[InstanceData]:
+    """The results of a video, frame by frame; a track's identity is its rank by score."""
+    size = info["images"][0]["height"], info["images"][0]["width"]
+    found: list[list[tuple]] = [[] for _ in info["images"]]
+    for rank, entry in enumerate(entries):
+        where = f"{path}: video {info['video_id']}, track {rank} by score"
+        if entry["category_id"] not in category_ids:
+            raise BrowseError(f"{where}: there is no category {entry['category_id']}")
+        if len(entry["segmentations"]) != len(found):
+            raise BrowseError(
+                f"{where}: {len(entry['segmentations'])} segmentations for {len(found)} frames"
+            )
+        label = category_ids.index(entry["category_id"])
+        for frame, segmentation in enumerate(entry["segmentations"]):
+            if not segmentation:
+                continue
+            try:
+                rle = parse_mask(segmentation, *size)
+            except ValueError as error:
+                raise BrowseError(f"{where}, frame {frame}: {error}") from error
+            if rle_pixels([rle["counts"]])[0] != size[0] * size[1]:
+                raise BrowseError(f"{where}, frame {frame}: the RLE is not of {size} pixels")
+            x, y, w, h = mask_utils.toBbox(rle)
+            if w and h:
+                found[frame].append(((x, y, x + w, y + h), label, entry["score"], rank, rle))
+    frames = []
+    for objects in found:
+        bboxes, labels, scores, ids, masks = zip(*objects, strict=True) if objects else [()] * 5
+        frames.append(
+            InstanceData(
+                bboxes=np.array(bboxes).reshape(-1, 4),
+                labels=np.array(labels, int),
+                scores=np.array(scores, float),
+                instances_id=np.array(ids, int),
+                masks=list(masks),
+            )
+        )
+    return frames
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+
+def draw_frames(
+    info: dict,
+    instances: list[InstanceData],
+    visualizer: TrackVisualizer,
+    frames: list[int],
+    width: int,
+) -> Iterator[np.ndarray]:
+    """Pictures (H, width, 3), uint8 BGR, of some frames of a video."""
+    for frame in frames:
+        image = info["images"][frame]
+        path = image["img_path"]
+        data = np.fromfile(path, np.uint8) if os.path.exists(path) else np.zeros(0, np.uint8)
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        if picture is None:
+            raise BrowseError(f"video {info['video_id']}: frame {path} is missing or no image")
+        if picture.shape[:2] != (image["height"], image["width"]):
+            raise BrowseError(
+                f"video {info['video_id']}: frame {path} is {picture.shape[:2]} pixels (height, "
+                f"width), the JSON says {(image['height'], image['width'])}"
+            )
+        yield visualizer.draw(*resize(picture, instances[frame], width))
+
+
+def resize(
+    picture: np.ndarray, instances: InstanceData, width: int
+) -> tuple[np.ndarray, InstanceData]:
+    """A frame and its instances at another width, so that labels are drawn at a readable size."""
+    if width == picture.shape[1]:
+        return picture, instances
+    scale = width / picture.shape[1]
+    size = width, max(1, round(picture.shape[0] * scale))
+    resized = InstanceData(**dict(instances.items()))
+    resized.bboxes = instances.bboxes * scale
+    resized.masks = [
+        cv2.resize(mask_utils.decode(mask), size, interpolation=cv2.INTER_NEAREST)
+        for mask in instances.masks
+    ]
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return cv2.resize(picture, size, interpolation=interpolation), resized
+
+
+def contact_sheet(pictures: Iterator[np.ndarray], frames: list[int], columns: int) -> np.ndarray:
+    """Frames side by side with their numbers: picture (H, W, 3), uint8 BGR."""
+    tiles = []
+    for frame, picture in zip(frames, pictures, strict=True):
+        tile = cv2.copyMakeBorder(picture, 20, 4, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255))
+        cv2.putText(
+            tile, str(frame), (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA
+        )
+        tiles.append(tile)
+    columns = min(columns, len(tiles))
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
+    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
+    return np.vstack(rows)
+
+
+def write_png(picture: np.ndarray, path: Path) -> None:
+    """Write under a temporary name and rename it."""
+    ok, data = cv2.imencode(".png", picture)
+    if not ok:
+        raise BrowseError(f"{path}: a picture of shape {picture.shape} cannot be stored as PNG")
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data.tobytes())
+    os.replace(partial, path)
+
+
+def write_mp4(pictures: Iterator[np.ndarray], path: Path, fps: float) -> None:
+    """Write pictures of one size as a video."""
+    first = next(pictures)
+    with VideoWriter(path, Fraction(fps).limit_denominator(1001), first.shape[1::-1]) as writer:
+        for picture in chain([first], pictures):
+            writer.write(picture)
+
+
+# --- statistics ---------------------------------------------------------------------------------
+
+
+def statistics(infos: list[dict], classes: tuple[str, ...]) -> dict:
+    """Lengths and sizes of all tracks.
+
+    Returns:
+        dict: ``per_class`` (tracks by class name), ``track_length`` (frames in which a track is
+        present), ``track_share`` (of its video's frames), ``track_size`` (square root of the mean
+        mask area, in pixels), ``objects_per_video`` and ``video_length``; lists, one entry a track
+        or video.
+    """
+    per_class = dict.fromkeys(classes, 0)
+    lengths, shares, sizes, counts = [], [], [], []
+    for info in infos:
+        tracks: dict[int, list] = {}
+        for image in info["images"]:
+            for instance in image["instances"]:
+                tracks.setdefault(instance["instance_id"], []).append(instance)
+        for instances in tracks.values():
+            per_class[classes[instances[0]["bbox_label"]]] += 1
+            lengths.append(len(instances))
+            shares.append(len(instances) / info["video_length"])
+            areas = mask_utils.area([instance["mask"] for instance in instances])
+            sizes.append(float(np.sqrt(areas.mean())))
+        counts.append(len(tracks))
+    return dict(
+        per_class=per_class,
+        track_length=lengths,
+        track_share=shares,
+        track_size=sizes,
+        objects_per_video=counts,
+        video_length=[info["video_length"] for info in infos],
+    )
+
+
+def plot_statistics(stats: dict, path: Path) -> None:
+    """Four panels: tracks per class, their lengths and sizes, objects per video."""
+    names = sorted(stats["per_class"], key=stats["per_class"].get)
+    figure = Figure(figsize=(11, max(6.5, 0.17 * len(names) + 1)), layout="constrained")
+    grid = figure.add_gridspec(2, 3)
+    bars, lengths, shares, sizes, objects = (
+        figure.add_subplot(cell)
+        for cell in (grid[:, 0], grid[0, 1], grid[0, 2], grid[1, 1], grid[1, 2])
+    )
+    bars.barh(names, [stats["per_class"][name] for name in names], color=BLUE)
+    bars.set(xlabel="tracks", title="Classes")
+    bars.tick_params(axis="y", labelsize=max(5, min(10, 400 / max(len(names), 1))))
+    bars.margins(y=0.01)
+
+    last = max([*stats["track_length"], *stats["video_length"]])
+    bins = np.linspace(0.5, last + 0.5, min(last, 40) + 1)
+    lengths.hist(stats["track_length"], bins, color=BLUE, label="tracks")
+    lengths.hist(stats["video_length"], bins, color=ORANGE, histtype="step", lw=1.5, label="videos")
+    lengths.set(xlabel="frames in which it is present", ylabel="number", title="Length")
+    lengths.legend()
+    shares.hist(stats["track_share"], np.linspace(0, 1, 21), color=BLUE)
+    shares.set(xlabel="share of the video's frames", ylabel="tracks", title="Presence")
+
+    if stats["track_size"]:
+        low, high = min(stats["track_size"]), max(stats["track_size"])
+        sizes.hist(stats["track_size"], np.geomspace(low * 0.99, high * 1.01, 31), color=BLUE)
+        sizes.set_xscale("log", base=2)
+        sizes.xaxis.set_major_formatter("{x:.0f}")
+        for limit in SIZE_LIMITS:
+            sizes.axvline(limit, color=ORANGE, lw=1.5)
+    sizes.set(
+        xlabel="square root of the mean mask area, pixels\n(lines: small | medium | large)",
+        ylabel="tracks",
+        title="Size",
+    )
+    most = max(stats["objects_per_video"])
+    objects.hist(stats["objects_per_video"], np.arange(-0.5, most + 1), color=BLUE)
+    for axis in (
+        bars.xaxis,
+        lengths.yaxis,
+        shares.yaxis,
+        sizes.yaxis,
+        objects.xaxis,
+        objects.yaxis,
+    ):
+        axis.get_major_locator().set_params(integer=True)
+    objects.set(xlabel="objects", ylabel="videos", title="Objects per video")
+    for axes in (bars, lengths, shares, sizes, objects):
+        axes.spines[["top", "right"]].set_visible(False)
+    partial = path.with_name(f".{path.name}.partial")
+    figure.savefig(partial, format="png", dpi=130)
+    os.replace(partial, path)
+
+
+def describe(stats: dict) -> str:
+    """The statistics as text."""
+    lines = [f"{sum(stats['per_class'].values())} tracks in {len(stats['video_length'])} videos"]
+    for key, what in (
+        ("video_length", "frames of a video"),
+        ("objects_per_video", "objects in a video"),
+        ("track_length", "frames of a track"),
+        ("track_size", "size of a track in pixels"),
+    ):
+        if stats[key]:
+            low, middle, high = np.percentile(stats[key], (0, 50, 100))
+            lines.append(f"{what}: {low:.0f} to {high:.0f}, median {middle:.0f}")
+    lines += [f"  {name}: {count}" for name, count in stats["per_class"].items()]
+    return "\n".join(lines)
+
+
+# --- command line -------------------------------------------------------------------------------
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("ann_file", type=Path, help="JSON in the YouTube-VIS format")
+    parser.add_argument("--images", type=Path, help="folder of the frames (that of the JSON)")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument(
+        "--videos", nargs="+", metavar="ID_OR_NAME", help="videos to draw; 'all' for all of them"
+    )
+    parser.add_argument("--results", type=Path, help="draw these results, not the annotations")
+    parser.add_argument(
+        "--score-thr", type=float, default=0.3, help="draw results of this score (%(default)s)"
+    )
+    parser.add_argument("--mp4", action="store_true", help="write videos, not contact sheets")
+    parser.add_argument("--fps", type=float, default=10, help="of the videos (%(default)s)")
+    parser.add_argument("--frames", type=int, default=12, help="frames of a sheet (%(default)s)")
+    parser.add_argument("--columns", type=int, default=4, help="columns of a sheet (%(default)s)")
+    parser.add_argument(
+        "--width", type=int, help="width of a frame in pixels (of sheets 400, of videos their own)"
+    )
+    parser.add_argument("--stats", action="store_true", help="plot statistics.png")
+    args = parser.parse_args()
+    if not args.videos and not args.stats:
+        parser.error("nothing to do: choose --videos, --stats or both")
+    if min(args.frames, args.columns, args.fps, 1 if args.width is None else args.width) <= 0:
+        parser.error("--frames, --columns, --width and --fps must be positive")
+    return args
+
+
+def browse(args: argparse.Namespace) -> None:
+    images = args.images or args.ann_file.parent
+    dataset = YTVISDataset(
+        ann_file=str(args.ann_file),
+        data_prefix=dict(img_path=str(images)),
+        test_mode=True,
+        check_frames="none",
+    )
+    infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.stats:
+        stats = statistics(infos, dataset.metainfo["classes"])
+        plot_statistics(stats, args.out / "statistics.png")
+        print(describe(stats))
+        print(f"wrote {args.out / 'statistics.png'}")
+    if not args.videos:
+        return
+    names = name_videos(infos, images)
+    results = load_results(args.results) if args.results else None
+    visualizer = TrackVisualizer(dataset.metainfo["classes"], args.score_thr)
+    for i in tqdm(choose_videos(infos, names, args.videos), unit="video"):
+        info, name = infos[i], names[i].replace("/", "_")
+        if names.count(names[i]) > 1:
+            name += f"_{info['video_id']}"
+        if results is None:
+            instances = annotated_instances(info)
+        else:
+            entries = results.get(info["video_id"], [])
+            category_ids = dataset.metainfo["category_ids"]
+            instances = result_instances(info, entries, category_ids, args.results)
+        frames, width = list(range(info["video_length"])), args.width
+        if args.mp4:
+            width = width or info["images"][0]["width"]
+            path = args.out / f"{name}.mp4"
+            pictures = draw_frames(info, instances, visualizer, frames, width)
+            write_mp4(pictures, path, args.fps)
+        else:
+            count = min(args.frames, len(frames))
+            frames = np.linspace(0, len(frames) - 1, count).round().astype(int).tolist()
+            path = args.out / f"{name}.png"
+            pictures = draw_frames(info, instances, visualizer, frames, width or 400)
+            write_png(contact_sheet(pictures, frames, args.columns), path)
+        tqdm.write(f"wrote {path}", file=sys.stdout)
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        browse(args)
+    except (BrowseError, DatasetError, VideoError, OSError) as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

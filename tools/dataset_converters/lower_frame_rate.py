@@ -1,0 +1,77 @@
+"""Keep every n-th frame of a YouTube-VIS JSON: the same videos at a lower frame rate.
+
+Frame files stay where they are. Objects that no frame is left of are dropped.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+EXAMPLE = """example:
+  python tools/dataset_converters/lower_frame_rate.py data/shapes_vis/valid.json --stride 4
+writes data/shapes_vis/valid_stride4.json"""
+
+
+def main() -> None:
+    args = parse_args()
+    out = args.out or args.ann_file.with_name(f"{args.ann_file.stem}_stride{args.stride}.json")
+    try:
+        content = lower_frame_rate(json.loads(args.ann_file.read_text()), args.stride)
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit(f"error: {args.ann_file}: {type(error).__name__}: {error}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f"{out.name}.partial")
+    partial.write_text(json.dumps(content))
+    os.replace(partial, out)
+    frames = sum(video["length"] for video in content["videos"])
+    print(f"{out}: {len(content['videos'])} videos, {frames} frames")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("ann_file", type=Path, help="JSON in the YouTube-VIS format")
+    parser.add_argument("--stride", type=int, required=True, help="keep frames 0, n, 2n ...")
+    parser.add_argument("--out", type=Path, help="default: <ann_file>_stride<n>.json")
+    return parser.parse_args()
+
+
+def lower_frame_rate(content: dict, stride: int) -> dict:
+    """The same content with the frames 0, ``stride``, 2 * ``stride`` ... of each video.
+
+    Args:
+        content: Official YouTube-VIS JSON, with or without annotations; left as it is.
+        stride: At least 1.
+
+    Returns:
+        dict: Ids and order of videos and objects stay.
+
+    Raises:
+        ValueError: If the stride is not positive.
+        KeyError: If a part of the format is missing.
+    """
+    if stride < 1:
+        raise ValueError(f"the stride must be at least 1, got {stride}")
+
+    def thinned(record: dict, keys: tuple[str, ...]) -> dict:
+        return record | {key: record[key][::stride] for key in keys if record.get(key)}
+
+    videos = [thinned(video, ("file_names",)) for video in content["videos"]]
+    for video in videos:
+        video["length"] = len(video["file_names"])
+    result = content | dict(videos=videos)
+    if content.get("annotations"):
+        tracks = [
+            thinned(track, ("segmentations", "bboxes", "areas")) for track in content["annotations"]
+        ]
+        for track in tracks:
+            track["length"] = len(track["segmentations"])
+        result["annotations"] = [track for track in tracks if any(track["segmentations"])]
+    return result
+
+
+if __name__ == "__main__":
+    main()
