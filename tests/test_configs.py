@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdet.datasets import CocoDataset
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
-from mmvis_plugin.models import VideoSegmentor
+from mmvis_plugin.models import STMaskHead, VideoSegmentor
 from mmvis_plugin.utils import remove_pretrained
 from mmvis_plugin.utils.config import dataset_configs, pretrained_weights
 
@@ -142,12 +143,15 @@ def tiny_videos(tmp_path_factory):
     def make(categories):
         folder = root / categories
         if not folder.exists():
-            make_shapes_vis(folder, 1, 1, length=(24, 24), size=SIZE, categories=categories)
+            drawn = "ytvis19" if categories == "coco" else categories
+            make_shapes_vis(folder, 1, 1, length=(24, 24), size=SIZE, categories=drawn)
             images = folder / "valid" / "JPEGImages"
             for video in images.iterdir():
                 video.rename(folder / "train" / "JPEGImages" / video.name)
             for split in ("train", "valid"):
                 keep_first_frames(folder / f"{split}.json")
+                if categories == "coco":
+                    frames_as_images(folder / f"{split}.json")
         return folder
 
     return make
@@ -166,6 +170,36 @@ def keep_first_frames(json_file):
     json_file.write_text(json.dumps(content))
 
 
+def frames_as_images(json_file):
+    """Rewrite a video JSON as one of single images with COCO's classes."""
+    videos = json.loads(json_file.read_text())
+    images, annotations, ids = [], [], {}
+    for video in videos["videos"]:
+        for t, name in enumerate(video["file_names"]):
+            ids[video["id"], t] = len(images) + 1
+            size = dict(height=video["height"], width=video["width"])
+            images.append(dict(id=len(images) + 1, file_name=name, **size))
+    for track in videos["annotations"]:
+        for t, mask in enumerate(track["segmentations"]):
+            if mask:
+                annotations.append(
+                    dict(
+                        id=len(annotations) + 1,
+                        image_id=ids[track["video_id"], t],
+                        category_id=track["category_id"],
+                        segmentation=mask,
+                        bbox=track["bboxes"][t],
+                        area=track["areas"][t],
+                        iscrowd=0,
+                    )
+                )
+    names = CocoDataset.METAINFO["classes"]
+    categories = [dict(id=i, name=name) for i, name in enumerate(names, start=1)]
+    json_file.write_text(
+        json.dumps(dict(images=images, annotations=annotations, categories=categories))
+    )
+
+
 @pytest.fixture
 def small(tiny_videos, tmp_path):
     """Function: a config file's config on the tiny videos; its model starts at random."""
@@ -181,6 +215,11 @@ def small(tiny_videos, tmp_path):
             for transform in nodes(dataset["pipeline"]):
                 if "Resize" in transform.get("type", ""):
                     transform["scale"] = SIZE[::-1]
+        for name in ("val", "test"):
+            # CocoMetric reads the file of its loader.
+            if "ann_file" in cfg[f"{name}_evaluator"]:
+                dataset = cfg[f"{name}_dataloader"].dataset
+                cfg[f"{name}_evaluator"].ann_file = f"{dataset.data_root}/{dataset.ann_file}"
         for loader in DATALOADERS:
             batch_size = min(cfg[loader].batch_size, 2)
             cfg[loader].update(batch_size=batch_size, num_workers=0, persistent_workers=False)
@@ -195,7 +234,8 @@ def put_in_place(dataset, videos, split, folder):
     """Lay the videos out as the dataset's config expects them, in another folder."""
     root = folder / dataset["data_root"]
     dataset["data_root"] = str(root)
-    ann_file, images = root / dataset["ann_file"], root / dataset["data_prefix"]["img_path"]
+    (prefix,) = dataset["data_prefix"].values()
+    ann_file, images = root / dataset["ann_file"], root / prefix
     for link, target in (
         (ann_file, videos / f"{split}.json"),
         (images, videos / "train" / "JPEGImages"),
@@ -272,6 +312,17 @@ def be_confident(model):
             module.weight.data.zero_()
         if name.endswith(("fc_cls", "conv_logits")):
             module.bias.data[0] = 6
+        if isinstance(module, STMaskHead):
+            for layers, index, value in (
+                (module.reg_preds, slice(None), 0),
+                (module.cls_preds, 1, 6),  # 0 is background
+                (module.centerness_preds, 0, 3),
+                (module.mask_preds, slice(None), 1),
+            ):
+                for layer in layers:
+                    last = getattr(layer, "conv_pred", layer)
+                    last.weight.data.zero_()
+                    last.bias.data[index] = value
 
 
 def predict_video(runner):

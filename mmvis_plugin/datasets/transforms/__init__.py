@@ -1,4 +1,5 @@
+from .clip_sampling import ClipSample
 from .frame_sampling import CenteredClipSample, SampleKeyFrame
 from .loading import LoadFrame
 
-__all__ = ["CenteredClipSample", "LoadFrame", "SampleKeyFrame"]
+__all__ = ["CenteredClipSample", "ClipSample", "LoadFrame", "SampleKeyFrame"]

@@ -1,0 +1,64 @@
+# STMask on ShapesVIS: FCA, FCB (adaptive, on the class branch) and temporal fusion with a narrow
+# image model, started from the image-level weights of stmask_r18_image_shapes.py.
+_base_ = [
+    "../_base_/models/stmask_r18_shapes.py",
+    "../_base_/datasets/shapes.py",
+    "../_base_/schedules/schedule_shapes.py",
+    "../_base_/default_runtime.py",
+]
+
+detector = _base_.model
+detector.pop("data_preprocessor")
+detector.backbone.norm_eval = True
+detector.init_cfg = dict(
+    type="Pretrained", checkpoint="{{ fileDirname }}/../../weights/stmask_r18_image_shapes.pth"
+)
+del _base_.model
+
+model = dict(
+    type="STMask",
+    data_preprocessor=dict(
+        type="TrackDataPreprocessor",
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_mask=True,
+        pad_size_divisor=32,
+    ),
+    detector=detector,
+    # At stride 8, where the window reaches 40 pixels to each side.
+    temporal_fusion=dict(
+        type="TemporalFusion",
+        level=1,
+        window=11,
+        in_channels=64,
+        conv_channels=(128, 128, 256),
+        num_coeffs=16,
+        roi_size=7,
+    ),
+    tracker=dict(type="STMaskTracker"),
+)
+del detector
+
+train_pipeline = [
+    dict(type="UniformRefFrameSample", num_ref_imgs=1, frame_range=2),
+    *_base_.train_pipeline[1:],
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+
+max_iters = 3000
+warmup_iters = max_iters // 10
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+# The detector is trained already; temporal fusion starts at random.
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(detector=dict(lr_mult=0.2))))
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.04, by_epoch=False, begin=0, end=warmup_iters),
+    dict(
+        type="CosineAnnealingLR",
+        eta_min_ratio=1e-3,
+        by_epoch=False,
+        begin=warmup_iters,
+        end=max_iters,
+        T_max=max_iters - warmup_iters,
+    ),
+]

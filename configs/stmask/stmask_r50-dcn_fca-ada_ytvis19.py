@@ -1,0 +1,82 @@
+# STMask R-50 on YouTube-VIS 2019 as released: FCA, FCB (adaptive, on the class branch) and temporal
+# fusion, trained on pairs of frames at most 2 apart for 12 epochs. The others inherit from it.
+_base_ = [
+    "../_base_/models/stmask_r50-dcn.py",
+    "../_base_/datasets/ytvis19.py",
+    "../_base_/schedules/schedule_ytvis_12e.py",
+    "../_base_/default_runtime.py",
+]
+
+detector = _base_.model
+detector.pop("data_preprocessor")
+# What fits of MMDetection's YOLACT: backbone, most of the FPN, prototypes. The authors start from
+# YOLACT++; README.md tells how to do so.
+detector.init_cfg = dict(
+    type="Pretrained",
+    checkpoint="https://download.openmmlab.com/mmdetection/v2.0/yolact/yolact_r50_1x8_coco/"
+    "yolact_r50_1x8_coco_20200908-f38d58df.pth",
+)
+del _base_.model
+
+model = dict(
+    type="STMask",
+    data_preprocessor=dict(
+        type="TrackDataPreprocessor",
+        mean=[123.675, 116.28, 103.53],
+        std=[58.395, 57.12, 57.375],
+        bgr_to_rgb=True,
+        pad_mask=True,
+        pad_size_divisor=32,
+    ),
+    detector=detector,
+    temporal_fusion=dict(
+        type="TemporalFusion",
+        level=1,
+        window=11,
+        in_channels=256,
+        conv_channels=(512, 512, 1024),
+        num_coeffs=32,
+        roi_size=7,
+    ),
+    tracker=dict(
+        type="STMaskTracker",
+        mask_weight=1.0,
+        box_weight=2.0,
+        dummy_iou=0.3,
+        score_decay=0.95,
+        max_shown_gap=10,
+        min_score=0.05,
+        min_area=1,
+        max_gap=300,
+    ),
+    shift_box_weight=5.0,
+    shift_mask_weight=6.125,
+)
+del detector
+
+# All frames are brought to the same size, whatever their shape.
+resize = dict(type="Resize", scale=(640, 360), keep_ratio=False)
+train_pipeline = [
+    dict(type="UniformRefFrameSample", num_ref_imgs=1, frame_range=2),
+    dict(
+        type="TransformBroadcaster",
+        share_random_params=True,
+        transforms=[
+            dict(type="LoadFrame"),
+            dict(type="LoadTrackAnnotations", with_mask=True),
+            resize,
+            dict(type="RandomFlip", prob=0.5),
+        ],
+    ),
+    dict(type="PackTrackInputs"),
+]
+test_pipeline = [
+    dict(type="TransformBroadcaster", transforms=[dict(type="LoadFrame"), resize]),
+    dict(type="PackTrackInputs"),
+]
+# 4 GPUs with 2 pairs each.
+train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+
+optim_wrapper = dict(optimizer=dict(lr=1e-4), clip_grad=None)

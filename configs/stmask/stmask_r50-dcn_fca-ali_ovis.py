@@ -1,0 +1,4 @@
+# See stmask_r50-dcn_fca-ali_ytvis19.py.
+_base_ = "./stmask_r50-dcn_fca-ada_ovis.py"
+
+model = dict(detector=dict(bbox_head=dict(fcb=dict(cls="ali"))))

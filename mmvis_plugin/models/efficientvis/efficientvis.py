@@ -1,0 +1,278 @@
+"""EfficientVIS: a query is an identity, from the first clip of a video to the last.
+
+Source: Wu et al., "Efficient Video Instance Segmentation via Tracklet Query and Proposal",
+CVPR 2022.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from mmdet.registry import MODELS, TASK_UTILS
+from mmdet.structures import DetDataSample, TrackDataSample
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from ..video_segmentor import StreamState, VideoSegmentor, encode_masks, tracked_frame
+from .linking import ClipTracklets, HandCraftLinks, QueryLinks
+from .targets import clip_targets, cut_clips, sample_instances
+from .tracklet_head import TrackletPredictions, mean_over_time
+
+
+@dataclass(kw_only=True)
+class EfficientVISState(StreamState):
+    """A running video.
+
+    Attributes:
+        links: What the next clip starts from, and the identities.
+        frames: Frames of the clip that is being filled, each (3, H, W).
+        metas: Their metainfo.
+        scores: For each identity the (K,) sum of its class probabilities, and the number of frames
+            that they are of.
+        shown: Identities that were present in a frame: the tracks.
+    """
+
+    links: QueryLinks | HandCraftLinks
+    frames: list[Tensor] = field(default_factory=list)
+    metas: list[dict] = field(default_factory=list)
+    scores: dict[int, tuple[Tensor, int]] = field(default_factory=dict)
+    shown: set[int] = field(default_factory=set)
+
+
+@MODELS.register_module()
+class EfficientVIS(VideoSegmentor):
+    """Video instance segmentation clip by clip, end to end over the whole video.
+
+    A clip is segmented by N tracklet queries in M stages. The queries that come out, averaged over
+    time, are those that the next clip starts from, so that a query stays with its instance.
+
+    A track's class is the one with the largest mean probability over all frames since its identity
+    was given, its score that mean. In a frame where background is the most probable the track has
+    no mask (our readings).
+
+    Args:
+        backbone: Config of the backbone, which runs frame by frame.
+        neck: Config of the FPN.
+        tracklet_head: Config of a :class:`TrackletHead`.
+        criterion: Config of a :class:`TrackletCriterion`.
+        clip_length: T. Training samples hold one clip of T frames, or two of the same video
+            (``ClipSample``).
+        linking: Config of :class:`QueryLinking` (the method) or :class:`HandCraftLinking` (the
+            comparison of Table 1d).
+        frames_per_batch: Frames that go through the backbone together at test time.
+        mask_threshold: Probability from which a pixel belongs to the mask.
+        data_preprocessor: Config of a ``TrackDataPreprocessor``.
+        init_cfg: Initialisation config.
+    """
+
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        tracklet_head: dict,
+        criterion: dict,
+        clip_length: int = 36,
+        linking: dict | None = None,
+        frames_per_batch: int = 9,
+        mask_threshold: float = 0.5,
+        data_preprocessor: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        self.backbone = MODELS.build(backbone)
+        self.neck = MODELS.build(neck)
+        self.tracklet_head = MODELS.build(tracklet_head)
+        self.criterion = MODELS.build(criterion)
+        self.linking = TASK_UTILS.build(linking or dict(type="QueryLinking"))
+        self.clip_length = clip_length
+        self.frames_per_batch = frames_per_batch
+        self.mask_threshold = mask_threshold
+
+    # --- training -----------------------------------------------------------------------------
+
+    def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
+        """Losses of every stage on every clip; the second clip goes on where the first one ends.
+
+        Args:
+            inputs: (B, T or 2T, 3, H, W) normalised frames of one or two clips.
+            data_samples: B samples; frames that only pad a clip say ``is_padding`` in their
+                metainfo and end it.
+
+        Returns:
+            ``clip1.s0.loss_cls`` and so on.
+
+        Raises:
+            ValueError: If the frames do not make whole clips.
+        """
+        batch, num_frames = inputs.shape[:2]
+        if num_frames % self.clip_length:
+            raise ValueError(
+                f"samples of {num_frames} frames do not make clips of {self.clip_length}: set "
+                "clip_length of the model and of ClipSample in the pipeline alike"
+            )
+        instances = [sample_instances(sample) for sample in data_samples]
+        image_sizes = inputs.new_tensor([sample[0].img_shape[:2] for sample in data_samples])
+        queries = self.tracklet_head.initial_queries.expand(batch, -1, -1)
+        losses, known = {}, None
+        for first in range(0, num_frames, self.clip_length):
+            clips, real = cut_clips(data_samples, first, self.clip_length)
+            length = real.shape[1]
+            valid = None if real.all() else real.to(inputs.device)
+            x = self.extract_feat(inputs[:, first : first + length].flatten(0, 1))
+            predictions, queries = self.tracklet_head(x, queries, image_sizes, valid)
+            queries = mean_over_time(queries, valid)
+            targets = [
+                clip_targets(clip, *instances[b], real[b], inputs.shape[-2:])
+                for b, clip in enumerate(clips)
+            ]
+            # Sums over frames and pixels would lose by 16 bits.
+            with torch.autocast(inputs.device.type, enabled=False):
+                clip_losses, known = self._clip_loss(
+                    predictions, targets, image_sizes, valid, known
+                )
+            number = first // self.clip_length + 1
+            losses |= {f"clip{number}.{name}": loss for name, loss in clip_losses.items()}
+        return losses
+
+    def _clip_loss(
+        self,
+        predictions: list[TrackletPredictions],
+        targets: list[InstanceData],
+        image_sizes: Tensor,
+        valid: Tensor | None,
+        known: list[Tensor] | None,
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Losses of the stages of a clip, and the query of each instance after it.
+
+        Each stage is matched by itself, as in Sparse R-CNN. The last stage's assignment is the one
+        that the next clip is trained with, as its queries are those that go there (our reading).
+        """
+        losses = {}
+        for number, stage in enumerate(predictions):
+            assignments = self.criterion.assign(stage, targets, image_sizes, valid, known)
+            stage_losses = self.criterion(stage, targets, assignments, image_sizes, valid)
+            losses |= {f"s{number}.{name}": loss for name, loss in stage_losses.items()}
+        return losses, assignments
+
+    def extract_feat(self, frames: Tensor) -> tuple[Tensor, ...]:
+        """Feature maps of (F, 3, H, W) frames, each by itself."""
+        return self.neck(self.backbone(frames))
+
+    # --- streaming ----------------------------------------------------------------------------
+
+    def start_video(self, meta: dict) -> EfficientVISState:
+        """Begin a video; see :class:`VideoSegmentor`."""
+        queries = self.tracklet_head.initial_queries.detach()
+        return EfficientVISState(meta, links=self.linking.start(queries))
+
+    @torch.no_grad()
+    def step(
+        self, state: EfficientVISState, frames: Tensor, metas: Sequence[dict]
+    ) -> list[DetDataSample]:
+        """Take frames; they are final when their clip is full."""
+        final = []
+        for frame, meta in zip(frames, metas, strict=True):
+            state.frames.append(frame.clone())  # a view would keep all of `frames` alive
+            state.metas.append(meta)
+            state.num_frames += 1
+            if len(state.frames) == self.clip_length:
+                final += self._close_clip(state)
+        return final
+
+    @torch.no_grad()
+    def finish(self, state: EfficientVISState) -> tuple[list[DetDataSample], InstanceData]:
+        """Segment the last clip, which may be a short one, and give the tracks of the video."""
+        final = self._close_clip(state) if state.frames else []
+        ids = sorted(state.shown)
+        means = [total / count for total, count in (state.scores[track] for track in ids)]
+        scores = torch.stack(means) if means else torch.zeros(0, 1)
+        best = scores.max(1)
+        return final, InstanceData(
+            instances_id=torch.tensor(ids, dtype=torch.long),
+            labels=best.indices,
+            scores=best.values,
+        )
+
+    def _close_clip(self, state: EfficientVISState) -> list[DetDataSample]:
+        """Segment the frames held, and hand the queries on to the next clip."""
+        clip = self._segment(torch.stack(state.frames), state.metas, state.links.queries)
+        initial_queries = self.tracklet_head.initial_queries
+        ids = self.linking.link(state.links, clip, initial_queries)
+        state.frames, state.metas = [], []
+        self._count(state, clip, ids)
+        return [self._final_frame(state, clip, ids, t) for t in range(len(clip.metas))]
+
+    def _segment(self, frames: Tensor, metas: Sequence[dict], queries: Tensor) -> ClipTracklets:
+        """Tracklets of one clip (T, 3, H, W) from (N, C) queries."""
+        batches = [self.extract_feat(batch) for batch in frames.split(self.frames_per_batch)]
+        x = tuple(torch.cat(level) for level in zip(*batches, strict=True))
+        image_sizes = frames.new_tensor([metas[0]["img_shape"][:2]])
+        predictions, queries = self.tracklet_head(x, queries[None], image_sizes)
+        probabilities = predictions[-1].logits[0].softmax(-1)
+        present = probabilities.argmax(-1) < probabilities.shape[-1] - 1
+        masks = []
+        for t, meta in enumerate(metas):
+            rows = present[:, t].nonzero()[:, 0]
+            pasted = self._paste(predictions[-1], rows, t, meta)
+            present[rows, t] = pasted.flatten(1).any(1)
+            masks.append(dict(zip(rows.tolist(), encode_masks(pasted), strict=True)))
+        boxes = [to_original(predictions[-1].boxes[0, :, t], meta) for t, meta in enumerate(metas)]
+        return ClipTracklets(
+            metas=list(metas),
+            queries=mean_over_time(queries)[0].float(),
+            probabilities=probabilities.cpu(),
+            present=present.cpu(),
+            boxes=torch.stack(boxes, 1).cpu(),
+            masks=masks,
+        )
+
+    def _paste(self, predictions: TrackletPredictions, rows: Tensor, t: int, meta: dict) -> Tensor:
+        """(R, H, W) bool masks of R tracklets in frame t at its original size."""
+        instances = InstanceData(
+            bboxes=predictions.mask_boxes[0, rows, t].clone(),
+            labels=torch.zeros_like(rows),
+        )
+        mask_head = self.tracklet_head.stages[-1].mask_head
+        logits = predictions.masks[0, rows, t][:, None]
+        settings = ConfigDict(mask_thr_binary=self.mask_threshold)
+        return mask_head.predict_by_feat((logits,), [instances], [meta], settings, rescale=True)[
+            0
+        ].masks
+
+    def _count(self, state: EfficientVISState, clip: ClipTracklets, ids: Tensor) -> None:
+        """Add a clip to what its tracks' classes and scores are the means of."""
+        state.shown |= set(ids[clip.present.any(1)].tolist())
+        running = state.shown | set(ids.tolist())
+        scores = {track: sums for track, sums in state.scores.items() if track in running}
+        totals = clip.probabilities[..., :-1].sum(1)
+        for query, track in enumerate(ids.tolist()):
+            total, count = scores.get(track, (0, 0))
+            scores[track] = total + totals[query], count + len(clip.metas)
+        state.scores = scores
+
+    def _final_frame(
+        self, state: EfficientVISState, clip: ClipTracklets, ids: Tensor, t: int
+    ) -> DetDataSample:
+        """Frame t of a clip; its labels are those of the tracks so far."""
+        rows = clip.present[:, t].nonzero()[:, 0]
+        labels = torch.tensor(
+            [int(state.scores[track][0].argmax()) for track in ids[rows].tolist()],
+            dtype=torch.long,
+        )
+        return tracked_frame(
+            clip.metas[t],
+            clip.boxes[rows, t],
+            labels,
+            clip.probabilities[rows, t, labels],
+            ids[rows],
+            [clip.masks[t][query] for query in rows.tolist()],
+        )
+
+
+def to_original(boxes: Tensor, meta: dict) -> Tensor:
+    """(N, 4) boxes of the resized frame in pixels of the original one, cut off at its border."""
+    height, width = meta["ori_shape"][:2]
+    boxes = boxes / boxes.new_tensor(meta["scale_factor"]).repeat(2)
+    limits = boxes.new_tensor([width, height, width, height])
+    return torch.minimum(boxes.clamp(min=0), limits)
