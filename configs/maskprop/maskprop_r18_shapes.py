@@ -43,8 +43,9 @@ model = dict(
         norm_cfg=dict(type="GN", num_groups=16),
     ),
     # Whatever overlaps at all is a candidate: masks are propagated over a jump with little overlap.
-    tracker=dict(type="ClipTracker", match_threshold=1e-4),
-    reach=4,
+    # Of the same class, as in the tracker of configs/masktrack_rcnn.
+    tracker=dict(type="ClipTracker", match_threshold=1e-5, within_class=True),
+    reach=6,
     # Objects are a few cells of the grid wide: the detector's masks have the finer outline.
     key_masks="detected",
     max_overlap=0.5,

@@ -10,11 +10,12 @@ from mmvis_plugin.models.maskprop import ClipTracker
 from mmvis_plugin.models.maskprop.tracker import ClipTracks, matching_scores
 
 
-def clip(first: int, *instances: list[list[float]], ids=None) -> ClipTracks:
+def clip(first: int, *instances: list[list[float]], ids=None, labels=None) -> ClipTracks:
     """Instances given frame by frame as the values of four pixels."""
     ids = None if ids is None else np.array(ids)
     masks = torch.tensor(instances) if instances else torch.zeros(0, 3, 4)
-    return ClipTracks(first, masks.float(), ids)
+    labels = torch.zeros(len(masks), dtype=torch.long) if labels is None else torch.tensor(labels)
+    return ClipTracks(first, masks.float(), labels, ids)
 
 
 A, B, C, NONE = [1, 1, 0, 0], [0, 0, 1, 1], [0, 1, 1, 0], [0, 0, 0, 0]
@@ -62,11 +63,11 @@ def test_hand_computed_example():
 
 def test_matching_score_equals_the_loop_over_shared_frames():
     torch.manual_seed(0)
-    new = ClipTracks(4, torch.rand(3, 5, 6))
+    new = ClipTracks(4, torch.rand(3, 5, 6), torch.zeros(3))
     others = [
-        ClipTracks(0, torch.rand(2, 5, 6)),  # shares frame 4
-        ClipTracks(2, torch.rand(1, 5, 6)),
-        ClipTracks(3, torch.rand(2, 7, 6)),  # longer than the new clip
+        ClipTracks(0, torch.rand(2, 5, 6), torch.zeros(2)),  # shares frame 4
+        ClipTracks(2, torch.rand(1, 5, 6), torch.zeros(1)),
+        ClipTracks(3, torch.rand(2, 7, 6), torch.zeros(2)),  # longer than the new clip
     ]
     column = 0
     m = matching_scores(new, others)
@@ -111,10 +112,17 @@ def test_identities_are_unique_in_a_frame_and_never_reused(data):
     history, num_ids = [], 0
     for first in range(6):
         count = data.draw(st.integers(0, 4))
-        new = ClipTracks(first, torch.rand(count, 3, 5, generator=generator))
+        new = ClipTracks(first, torch.rand(count, 3, 5, generator=generator), torch.zeros(count))
         new.ids = tracker.assign(new, history, num_ids)
         assert len(set(new.ids.tolist())) == count
         opened = sorted(i for i in new.ids.tolist() if i >= num_ids)
         assert opened == list(range(num_ids, num_ids + len(opened)))
         num_ids += len(opened)
         history.append(new)
+
+
+def test_within_class_an_identity_stays_with_its_class():
+    earlier = clip(0, [A, A, A], [B, B, B], ids=[0, 1], labels=[3, 5])
+    swapped = clip(1, [A, A, A], [B, B, B], labels=[5, 5])
+    assert ClipTracker(0.1).assign(swapped, [earlier], 2).tolist() == [0, 1]
+    assert ClipTracker(0.1, within_class=True).assign(swapped, [earlier], 2).tolist() == [2, 1]

@@ -226,7 +226,7 @@ class MaskProp(VideoSegmentor):
             torch.stack([other.features for other in window]),
             frame.instances.grid_masks,
         )
-        clip = ClipTracks(first, propagated.flatten(2))
+        clip = ClipTracks(first, propagated.flatten(2), frame.instances.labels)
         clip.ids = self.tracker.assign(clip, state.history, state.num_ids)
         state.num_ids = max(state.num_ids, int(clip.ids.max(initial=-1)) + 1)
         state.history.append(clip)

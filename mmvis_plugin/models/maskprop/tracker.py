@@ -24,11 +24,13 @@ class ClipTracks:
         first: Index in the video of the clip's first frame; the clips at the ends of a video are
             cut off there.
         masks: (N, F, P) soft masks in [0, 1] of N instances in F frames of P pixels.
+        labels: (N,) classes of the instances in the key frame.
         ids: (N,) identities, once assigned.
     """
 
     first: int
     masks: Tensor
+    labels: Tensor
     ids: np.ndarray | None = None
 
     @property
@@ -44,10 +46,13 @@ class ClipTracker:
     Args:
         match_threshold: Smallest q at which an instance takes an identity, in [0, 1); below it
             opens a new one. The paper gives no value.
+        within_class: Instances of different classes do not match, m = 0 (our reading: the paper
+            does not tell whether the class takes part).
     """
 
-    def __init__(self, match_threshold: float = 0.2) -> None:
+    def __init__(self, match_threshold: float = 0.2, within_class: bool = False) -> None:
         self.match_threshold = match_threshold
+        self.within_class = within_class
 
     def assign(self, clip: ClipTracks, history: Sequence[ClipTracks], num_ids: int) -> np.ndarray:
         """Identities of the clip's instances.
@@ -93,7 +98,11 @@ class ClipTracker:
         ]
         if not overlapping:
             return np.zeros((len(clip.masks), 0)), np.zeros(0, dtype=np.int64)
-        scores = matching_scores(clip, overlapping).cpu().numpy()
+        scores = matching_scores(clip, overlapping)
+        if self.within_class:
+            labels = torch.cat([other.labels for other in overlapping])
+            scores = scores * (clip.labels[:, None] == labels)
+        scores = scores.cpu().numpy()
         ids = np.concatenate([other.ids for other in overlapping])
         candidates, index = np.unique(ids, return_inverse=True)
         belongs = (index[:, None] == np.arange(len(candidates))).astype(scores.dtype)
