@@ -5,8 +5,15 @@ intersections in all frames over the sum of the unions, so that a frame in which
 is present adds its area to the union. On these IoUs the rules are COCO's: 10 thresholds, 101
 recalls, at most 100 tracks per video and class, crowd annotations ignored.
 
-Masks stay run-length encoded throughout. As ``sum(union) = area + area - sum(intersection)``, only
-frames in which both tracks are present are intersected, and all pairs of a class at once.
+It is done in three steps, each of use by itself:
+
+1. :func:`load_ground_truth` and :func:`load_results` read and check files.
+2. :func:`match_videos` compares the tracks of each video. All that the figures need of a video is
+   then in a small :class:`VideoMatches`.
+3. :func:`accumulate` gives the figures of any list of these records.
+
+Masks stay run-length encoded throughout (:mod:`mmvis_plugin.utils.rle`): the masks of a track,
+one frame after another, are one long mask, and an IoU of tracks that of two such masks.
 """
 
 from __future__ import annotations
@@ -16,13 +23,24 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
+from itertools import chain
 from numbers import Real
+from operator import itemgetter
 from os import PathLike, fspath
 from typing import Any, NamedTuple
 
 import numpy as np
-from pycocotools import mask as mask_utils
+
+from ..utils.rle import (
+    RLEError,
+    compiled,
+    decode_runs,
+    first_wrong,
+    intersections,
+    mask_areas,
+    parse_masks,
+)
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -37,7 +55,6 @@ AREA_RANGES = {
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
 
 _AREA_LOW, _AREA_HIGH = np.array(list(AREA_RANGES.values())).T
-_DIMS_MATCH = (len(AREA_RANGES), len(IOU_THRESHOLDS))
 
 
 class Video(NamedTuple):
@@ -48,18 +65,59 @@ class Video(NamedTuple):
     length: int
 
 
-class Track(NamedTuple):
+class Track:
     """One object's masks over a video.
 
-    ``rles`` has a compressed COCO RLE per frame, empty where the object is absent, ``areas``
-    (length,) the pixels of each; ``mean_area`` places the track in an area range.
+    Args:
+        rles: A compressed COCO RLE per frame, something false where the object is absent.
+        video: The video's size.
+        where: Words that say where the track comes from, for messages.
+        score: Confidence of a predicted track.
+        crowd: An annotated track of several objects, which is not counted.
+        declared_area: Size of an annotated track that the file states, in pixels.
     """
 
-    rles: list[dict]
-    areas: np.ndarray
-    mean_area: float
-    score: float = 1.0
-    crowd: bool = False
+    __slots__ = ("rles", "video", "where", "score", "crowd", "declared_area", "_areas")
+
+    def __init__(
+        self,
+        rles: list[dict | None],
+        video: Video,
+        where: str = "track",
+        score: float = 1.0,
+        crowd: bool = False,
+        declared_area: float | None = None,
+    ) -> None:
+        self.rles = rles
+        self.video = video
+        self.where = where
+        self.score = score
+        self.crowd = crowd
+        self.declared_area = declared_area
+        self._areas: np.ndarray | None = None
+
+    @property
+    def areas(self) -> np.ndarray:
+        """Pixels of the mask in each frame, (length,) int64.
+
+        Raises:
+            ValueError: An RLE does not describe a mask of the video's size.
+        """
+        if self._areas is None and not any(self.rles):
+            self._areas = np.zeros(len(self.rles), dtype=np.int64)
+        elif self._areas is None:
+            try:
+                self._areas = mask_areas(self.rles, self.video.height, self.video.width)
+            except RLEError as error:
+                raise ValueError(f"{self.where}, frame {error.index}: {error}") from None
+        return self._areas
+
+    @property
+    def mean_area(self) -> float:
+        """The track's size: what the file states, else the mean over the frames with a mask."""
+        if self.declared_area is not None:
+            return self.declared_area
+        return float(self.areas.sum() / max(np.count_nonzero(self.areas), 1))
 
 
 @dataclass(frozen=True)
@@ -76,14 +134,37 @@ class GroundTruth:
     categories: dict[Hashable, str]
     tracks: dict[tuple, list[Track]]
 
+    @cached_property
+    def by_video(self) -> dict[Hashable, dict[Hashable, list[Track]]]:
+        """The annotated tracks by video id and then by category id."""
+        return _by_video(self.tracks)
 
-class _Matches(NamedTuple):
-    """How the D tracks of one video and class were matched, best score first."""
 
-    scores: np.ndarray  # (D,)
-    matched: np.ndarray  # (areas, thresholds, D) bool
-    ignored: np.ndarray  # (areas, thresholds, D) bool: neither right nor wrong
-    num_objects: np.ndarray  # (areas,) annotations that count
+class VideoMatches(NamedTuple):
+    """How the D tracks of one video were matched to its G annotations, class by class.
+
+    The D tracks are grouped by class, best score first; of a class there are at most 100.
+
+    Attributes:
+        video_id: Id of the video.
+        labels: (D,) int64, each track's class: its place among the categories.
+        scores: (D,) float64.
+        ranks: (D,) int64, from 0, place among the tracks of the class by falling score.
+        matched: (D, areas, thresholds) bool, whether the track has an annotation to itself.
+        ignored: (D, areas, thresholds) bool, neither right nor wrong: matched to an annotation
+            that does not count, or unmatched and of another size.
+        object_labels: (G,) int64, each annotation's class.
+        objects: (G, areas) bool, the annotations that count.
+    """
+
+    video_id: Hashable
+    labels: np.ndarray
+    scores: np.ndarray
+    ranks: np.ndarray
+    matched: np.ndarray
+    ignored: np.ndarray
+    object_labels: np.ndarray
+    objects: np.ndarray
 
 
 def evaluate_ytvis(
@@ -118,25 +199,8 @@ def evaluate_ytvis(
             "and test sets come without: send results.json to the benchmark's server, or score "
             "on videos held out from the training set."
         )
-    tracks = _parse_results(results, gt)
-    videos = _select_videos(gt, video_ids)
-
-    precision = -np.ones((len(gt.categories), *_DIMS_MATCH, len(RECALLS)))
-    recall = -np.ones((len(gt.categories), len(MAX_TRACKS), len(IOU_THRESHOLDS)))
-    for k, category in enumerate(gt.categories):
-        matches = [
-            _match_tracks(tracks.get(key, []), gt.tracks.get(key, []))
-            for key in ((video, category) for video in videos)
-            if key in tracks or key in gt.tracks
-        ]
-        if matches:
-            precision[k], recall[k] = _accumulate(matches)
-
-    per_class = {
-        name: _summarise(precision[k : k + 1], recall[k : k + 1])
-        for k, name in enumerate(gt.categories.values())
-    }
-    return {**_summarise(precision, recall), "per_class": per_class}
+    matches = match_videos(gt, load_results(results, gt), video_ids)
+    return accumulate(matches, list(gt.categories.values()))
 
 
 def format_table(stats: dict) -> str:
@@ -159,6 +223,9 @@ def format_table(stats: dict) -> str:
     return "\n".join(lines)
 
 
+# --- reading ----------------------------------------------------------------------------------
+
+
 def load_ground_truth(source: dict | str | PathLike) -> GroundTruth:
     """Read and check annotations in the official YouTube-VIS layout.
 
@@ -169,7 +236,8 @@ def load_ground_truth(source: dict | str | PathLike) -> GroundTruth:
         source: A path, or the loaded JSON. It is not changed.
 
     Returns:
-        GroundTruth: Its masks as compressed RLE.
+        GroundTruth: Its masks as compressed RLE. The text of those that were compressed in the
+        file is checked when they are first measured.
 
     Raises:
         ValueError: Something is missing or does not fit; the message names file, video, annotation
@@ -195,13 +263,55 @@ def load_ground_truth(source: dict | str | PathLike) -> GroundTruth:
         for item, where in _items(data, "annotations", keys, name):
             video = _look_up(videos, item["video_id"], "video_id", where)
             _look_up(categories, item["category_id"], "category_id", where)
-            rles, areas = _parse_masks(item["segmentations"], video, where)
-            mean_area = _declared_area(item.get("areas"), where)
-            if mean_area is None:
-                mean_area = _mean_area(areas)
-            track = Track(rles, areas, mean_area, crowd=bool(item.get("iscrowd", False)))
+            track = Track(
+                _parse_segmentations(item["segmentations"], video, where),
+                video,
+                where,
+                crowd=bool(item.get("iscrowd", False)),
+                declared_area=_declared_area(item.get("areas"), where),
+            )
             tracks[item["video_id"], item["category_id"]].append(track)
     return GroundTruth(videos, categories, dict(tracks))
+
+
+def load_results(
+    source: Sequence[dict] | str | PathLike, gt: GroundTruth
+) -> dict[tuple, list[Track]]:
+    """Read and check results.
+
+    Args:
+        source: Entries ``{video_id, category_id, score, segmentations}``, or the path of a JSON
+            with a list of them.
+        gt: The annotations they belong to.
+
+    Returns:
+        dict: Tracks by (video id, category id), in their order.
+
+    Raises:
+        ValueError: An entry is malformed or does not fit the annotations; the message says which.
+            The text of an RLE is checked when it is first measured.
+    """
+    results, name = _load_json(source, "results")
+    if not isinstance(results, Sequence):
+        raise ValueError(f"{name}: expected a list of entries, got {type(results).__name__}")
+    tracks = defaultdict(list)
+    for index, item in enumerate(results):
+        try:
+            video_id, category_id = item["video_id"], item["category_id"]
+            score, masks = item["score"], item["segmentations"]
+        except (TypeError, KeyError, IndexError):
+            raise ValueError(
+                f"{name}[{index}] is not an object with the keys video_id, category_id, score, "
+                "segmentations"
+            ) from None
+        where = f"{name}[{index}] (video_id {video_id!r}, category_id {category_id!r})"
+        video = _look_up(gt.videos, video_id, "video_id", where)
+        _look_up(gt.categories, category_id, "category_id", where)
+        if not isinstance(score, Real) or not math.isfinite(score):
+            raise ValueError(f"{where}: score {score!r} is not a finite number")
+        rles = _parse_segmentations(masks, video, where)
+        tracks[video_id, category_id].append(Track(rles, video, where, score=float(score)))
+    return dict(tracks)
 
 
 def _load_json(source: Any, what: str) -> tuple[Any, str]:
@@ -258,92 +368,12 @@ def _look_up(table: dict, key: Any, name: str, where: str) -> Any:
     return table[key]
 
 
-def _parse_results(results: Any, gt: GroundTruth) -> dict[tuple, list[Track]]:
-    """Check the results and group them by (video id, category id)."""
-    results, name = _load_json(results, "results")
-    if not isinstance(results, Sequence):
-        raise ValueError(f"{name}: expected a list of entries, got {type(results).__name__}")
-    tracks = defaultdict(list)
-    keys = ("video_id", "category_id", "score", "segmentations")
-    for index, item in enumerate(results):
-        where = f"{name}[{index}]"
-        if not isinstance(item, Mapping) or any(key not in item for key in keys):
-            raise ValueError(f"{where} is not an object with the keys {', '.join(keys)}")
-        where += f" (video_id {item['video_id']!r}, category_id {item['category_id']!r})"
-        video = _look_up(gt.videos, item["video_id"], "video_id", where)
-        _look_up(gt.categories, item["category_id"], "category_id", where)
-        score = item["score"]
-        if not isinstance(score, Real) or not math.isfinite(score):
-            raise ValueError(f"{where}: score {score!r} is not a finite number")
-        rles, areas = _parse_masks(item["segmentations"], video, where)
-        track = Track(rles, areas, _mean_area(areas), score=float(score))
-        tracks[item["video_id"], item["category_id"]].append(track)
-    return dict(tracks)
-
-
-def _parse_masks(masks: Any, video: Video, where: str) -> tuple[list[dict], np.ndarray]:
-    """Give a track's masks as compressed RLE, empty where it is absent, and their areas."""
-    if not isinstance(masks, Sequence) or len(masks) != video.length:
-        got = len(masks) if isinstance(masks, Sequence) else type(masks).__name__
-        raise ValueError(
-            f"{where}: 'segmentations' must be a list of {video.length}, one per frame, got {got}"
-        )
-    rles = [_empty_rle(video.height, video.width)] * video.length
-    for frame, mask in enumerate(masks):
-        if mask:
-            try:
-                rles[frame] = to_rle(mask, video.height, video.width)
-            except ValueError as error:
-                raise ValueError(f"{where}, frame {frame}: {error}") from None
-    areas = np.array(mask_utils.area(rles), dtype=np.int64)
-    too_large = areas > video.height * video.width
-    if too_large.any():
-        raise ValueError(f"{where}, frame {too_large.argmax()}: the RLE is longer than its size")
-    return rles, areas
-
-
-@lru_cache
-def _empty_rle(height: int, width: int) -> dict:
-    return mask_utils.encode(np.zeros((height, width), dtype=np.uint8, order="F"))
-
-
-def to_rle(mask: Any, height: int, width: int) -> dict:
-    """Give a polygon list, uncompressed or compressed RLE as compressed RLE."""
-    if isinstance(mask, list):
-        return _polygons_to_rle(mask, height, width)
+def _parse_segmentations(masks: Any, video: Video, where: str) -> list[dict | None]:
     try:
-        size, counts = list(mask["size"]), mask["counts"]
-    except (TypeError, KeyError):
-        raise ValueError("a mask is a list of polygons or has 'size' and 'counts'") from None
-    if size != [height, width]:
-        raise ValueError(f"RLE of size {size} in a video of [height, width] {[height, width]}")
-    if isinstance(counts, list):
-        valid = all(isinstance(run, (int, np.integer)) and run >= 0 for run in counts)
-        if not valid or sum(counts) != height * width:
-            raise ValueError(f"the runs of the RLE do not add up to {height} x {width} pixels")
-        return mask_utils.frPyObjects({"size": [height, width], "counts": counts}, height, width)
-    if not isinstance(counts, (str, bytes)) or not counts:
-        raise ValueError("the RLE's 'counts' is neither a non-empty string nor a list of runs")
-    # A run's last character has bit 5 of (code - 48) clear; the C decoder reads on if it is set.
-    if (ord(counts[-1:]) - 48) & 0x20:
-        raise ValueError("the RLE's 'counts' is cut off")
-    return mask
-
-
-def _polygons_to_rle(polygons: list, height: int, width: int) -> dict:
-    for polygon in polygons:
-        try:
-            points = np.asarray(polygon, dtype=float)
-        except (TypeError, ValueError):
-            points = np.empty(0)
-        if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not np.isfinite(points).all():
-            raise ValueError("a polygon is a list x0, y0, x1, y1, ... of at least three points")
-    return mask_utils.merge(mask_utils.frPyObjects(polygons, height, width))
-
-
-def _mean_area(areas: np.ndarray) -> float:
-    """Mean over the frames in which the object is present; 0 where it never is."""
-    return float(areas.sum() / max(np.count_nonzero(areas), 1))
+        return parse_masks(masks, video.length, video.height, video.width)
+    except RLEError as error:
+        place = "'segmentations'" if error.index is None else f"frame {error.index}:"
+        raise ValueError(f"{where}, {place} {error}") from None
 
 
 def _declared_area(areas: Any, where: str) -> float | None:
@@ -354,7 +384,47 @@ def _declared_area(areas: Any, where: str) -> float | None:
         present = [float(area) for area in areas if area]
     except (TypeError, ValueError):
         raise ValueError(f"{where}: 'areas' must hold numbers and nulls") from None
-    return float(np.mean(present)) if present else None
+    return sum(present) / len(present) if present else None
+
+
+# --- matching ---------------------------------------------------------------------------------
+
+
+def match_videos(
+    gt: GroundTruth, tracks: Mapping[tuple, list[Track]], video_ids: Iterable | None = None
+) -> list[VideoMatches]:
+    """Match the tracks of each video to its annotations.
+
+    Args:
+        gt: The annotations. Tracks of categories that it does not list are left out, and so are
+            annotations of these.
+        tracks: Predicted tracks by (video id, category id), as :func:`load_results` gives them.
+        video_ids: Match these videos only. All of them by default.
+
+    Returns:
+        list: A record per video, in order of their ids, which decides between equal scores.
+
+    Raises:
+        ValueError: An RLE does not describe a mask of its video's size, or a video is not in the
+            annotations; the message says where.
+    """
+    labels = {category: label for label, category in enumerate(gt.categories)}
+    predicted, annotated = _by_video(tracks), gt.by_video
+    return [
+        _match_video(
+            video,
+            _by_label(predicted.get(video, {}), labels, most=MAX_TRACKS[-1]),
+            _by_label(annotated.get(video, {}), labels),
+        )
+        for video in _select_videos(gt, video_ids)
+    ]
+
+
+def _by_video(tracks: Mapping[tuple, list[Track]]) -> dict[Hashable, dict]:
+    table = defaultdict(dict)
+    for (video, category), found in tracks.items():
+        table[video][category] = found
+    return dict(table)
 
 
 def _select_videos(gt: GroundTruth, video_ids: Iterable | None) -> list:
@@ -368,125 +438,297 @@ def _select_videos(gt: GroundTruth, video_ids: Iterable | None) -> list:
     return [video for video in gt.videos if video in chosen]
 
 
-def _match_tracks(tracks: list[Track], annotations: list[Track]) -> _Matches:
-    """Match the tracks of one video and class to its annotations."""
-    tracks = sorted(tracks, key=lambda track: -track.score)[: MAX_TRACKS[-1]]
-    crowd = np.array([a.crowd for a in annotations], dtype=bool)
-    gt_ignored = _outside_range(annotations) | crowd
-    matched, ignored = _assign(_track_ious(tracks, annotations), gt_ignored, crowd)
+def _by_label(
+    tracks: dict[Hashable, list[Track]], labels: dict[Hashable, int], most: int | None = None
+) -> tuple[np.ndarray, list[Track]]:
+    """Put the tracks of all classes in one list, best score first within a class."""
+    groups = sorted((labels[category], category) for category in tracks if category in labels)
+    chosen = [sorted(tracks[c], key=lambda track: -track.score)[:most] for _, c in groups]
+    numbers = np.repeat([label for label, _ in groups], [len(group) for group in chosen])
+    return numbers.astype(np.int64), list(chain.from_iterable(chosen))
+
+
+def _match_video(
+    video_id: Hashable,
+    predicted: tuple[np.ndarray, list[Track]],
+    annotated: tuple[np.ndarray, list[Track]],
+) -> VideoMatches:
+    (labels, tracks), (object_labels, annotations) = predicted, annotated
+    # An annotation without tracks of its class need not be read, if its size is known.
+    idle = ~np.isin(object_labels, labels)
+    read = [not (i and a.declared_area) for i, a in zip(idle, annotations, strict=True)]
+    sizes, spans, bounds = _measure([*tracks, *annotations], [True] * len(tracks) + read)
+    # Annotations of a track's class: those from first to stop.
+    first = np.searchsorted(object_labels, labels, side="left")
+    stop = np.searchsorted(object_labels, labels, side="right")
+    ious = _track_ious(sizes[:, 0], spans, bounds, first, stop)
+
+    outside = _outside_range(sizes[:, 1])
+    crowd = np.array([annotation.crowd for annotation in annotations], dtype=bool)
+    gt_ignored = outside[len(tracks) :] | crowd[:, None]
+    matched = np.zeros((len(tracks), len(AREA_RANGES), len(IOU_THRESHOLDS)), dtype=bool)
+    ignored = np.zeros_like(matched)
+    _assign(ious, first, stop, gt_ignored, crowd, IOU_THRESHOLDS, matched, ignored)
     # A wrong track of another size is not counted against this size.
-    ignored |= ~matched & _outside_range(tracks)[:, None]
-    scores = np.array([track.score for track in tracks], dtype=float)
-    return _Matches(scores, matched, ignored, np.count_nonzero(~gt_ignored, axis=1))
+    ignored |= ~matched & outside[: len(tracks), :, None]
+    return VideoMatches(
+        video_id=video_id,
+        labels=labels,
+        scores=np.array([track.score for track in tracks], dtype=np.float64),
+        ranks=np.arange(len(labels)) - np.searchsorted(labels, labels),
+        matched=matched,
+        ignored=ignored,
+        object_labels=object_labels,
+        objects=~gt_ignored,
+    )
 
 
-def _outside_range(tracks: list[Track]) -> np.ndarray:
-    """Tell (areas, n) which tracks are outside each area range."""
-    size = np.array([track.mean_area for track in tracks], dtype=float)
-    return (size < _AREA_LOW[:, None]) | (size > _AREA_HIGH[:, None])
+def _measure(tracks: list[Track], read: list[bool]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read the masks of n tracks of a video.
+
+    Args:
+        tracks: Predicted or annotated.
+        read: Those of which the masks are read; the others count as without.
+
+    Returns:
+        tuple: Pixels in all frames and mean area, (n, 2) float64; and where the bounds of each
+        track begin and end, (n, 2), with these bounds, as for
+        :func:`~mmvis_plugin.utils.rle.intersections`.
+    """
+    if not tracks:
+        return np.zeros((0, 2)), np.zeros((0, 2), dtype=np.int64), np.zeros(0, dtype=np.int64)
+    height, width, length = tracks[0].video
+    absent = [None] * length
+    chosen = [track.rles if r else absent for track, r in zip(tracks, read, strict=True)]
+    masks = list(chain.from_iterable(chosen))
+    place = np.flatnonzero(np.fromiter(map(bool, masks), bool, len(masks)))
+    counts = list(map(itemgetter("counts"), filter(None, masks)))
+    runs = decode_runs(counts, place % length * (height * width))
+    wrong = first_wrong(runs, height, width, counts)
+    if wrong is not None:
+        index, reason = wrong
+        track, frame = divmod(int(place[index]), length)
+        raise ValueError(f"{tracks[track].where}, frame {frame}: {reason}")
+
+    # Sums over the masks of each track: differences of what has been summed up to its last.
+    up_to = np.zeros((3, len(counts) + 1), dtype=np.int64)
+    np.cumsum(runs.areas, out=up_to[0, 1:])
+    np.cumsum(runs.areas > 0, out=up_to[1, 1:])
+    up_to[2, 1:] = runs.stops
+    edges = up_to[:, np.searchsorted(place, length * np.arange(len(tracks) + 1))]
+    pixels, present, _ = np.diff(edges)
+    mean_areas = pixels / np.maximum(present, 1)
+    declared = np.array([track.declared_area for track in tracks], dtype=float)  # None is nan
+    sizes = np.stack([pixels, np.where(np.isnan(declared), mean_areas, declared)], axis=1)
+    return sizes, np.stack([edges[2, :-1], edges[2, 1:]], axis=1), runs.bounds
 
 
-def _track_ious(tracks: list[Track], annotations: list[Track]) -> np.ndarray:
-    """Spatio-temporal IoU of each track with each annotation, (D, G)."""
-    if not tracks or not annotations:
-        return np.zeros((len(tracks), len(annotations)))
-    areas = np.array([track.areas for track in tracks])
-    gt_areas = np.array([track.areas for track in annotations])
-    frames = (areas.any(axis=0) & gt_areas.any(axis=0)).nonzero()[0]
-    not_crowd = [0] * len(annotations)
-    ious = np.zeros((len(frames), len(tracks), len(annotations)))
-    for i, frame in enumerate(frames):
-        ious[i] = mask_utils.iou(
-            [track.rles[frame] for track in tracks],
-            [track.rles[frame] for track in annotations],
-            not_crowd,
-        )
-    total = areas.T[frames, :, None] + gt_areas.T[frames, None]
-    # iou = i / (total - i) of two integers: rounding gives back the exact i.
-    inter = np.rint(ious * total / (1 + ious)).sum(axis=0)
-    union = areas.sum(1)[:, None] + gt_areas.sum(1) - inter
-    return inter / np.maximum(union, 1)
+def _track_ious(
+    pixels: np.ndarray, spans: np.ndarray, bounds: np.ndarray, first: np.ndarray, stop: np.ndarray
+) -> np.ndarray:
+    """IoU of each of D tracks with the annotations of its class.
+
+    Args:
+        pixels: (D + G,) of the tracks and, after them, the annotations.
+        spans: (D + G, 2), with ``bounds``: their runs.
+        bounds: See ``spans``.
+        first: (D,) first annotation of the track's class.
+        stop: (D,) the one after the last.
+
+    Returns:
+        np.ndarray: (D, C), with C the most annotations of a class; row d has those from
+        ``first[d]`` to ``stop[d]``, then zeros. It is 0 too where a track is so much larger than
+        the annotation, or smaller, that they cannot match.
+    """
+    num_others = stop - first
+    ious = np.zeros((len(first), num_others.max(initial=0)))
+    row, column = (np.arange(ious.shape[1]) < num_others[:, None]).nonzero()
+    smaller, larger = np.sort(pixels[[row, len(first) + first[row] + column]], axis=0)
+    similar = smaller >= IOU_THRESHOLDS[0] * larger
+    row, column = row[similar], column[similar]
+    other = len(first) + first[row] + column
+    shared = intersections(bounds, spans, row, other)
+    ious[row, column] = shared / np.maximum(pixels[row] + pixels[other] - shared, 1)
+    return ious
 
 
-def _assign(
-    ious: np.ndarray, gt_ignored: np.ndarray, crowd: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _outside_range(sizes: np.ndarray) -> np.ndarray:
+    """Tell (n, areas) which tracks are outside each area range."""
+    return (sizes[:, None] < _AREA_LOW) | (sizes[:, None] > _AREA_HIGH)
+
+
+@compiled
+def _assign(ious, first, stop, gt_ignored, crowd, thresholds, matched, ignored):
     """Give each track, best score first, the free annotation it overlaps most.
 
     Annotations that count come before ignored ones, whatever the overlap, and the later one wins
     between equals. A crowd annotation takes any number of tracks.
 
     Args:
-        ious: (D, G), tracks by falling score.
-        gt_ignored: (areas, G), annotations that do not count in each area range.
-        crowd: (G,).
+        ious: (D, C), of :func:`_track_ious`, like ``first`` and ``stop``.
+        first: (D,).
+        stop: (D,).
+        gt_ignored: (G, areas) bool, annotations that do not count in each area range.
+        crowd: (G,) bool.
+        thresholds: (thresholds,) IoU that makes a match.
+        matched: (D, areas, thresholds) bool, all False; filled in.
+        ignored: Likewise: matched to an annotation that does not count.
+    """
+    num_tracks, num_areas, num_thresholds = matched.shape
+    taken = np.zeros((len(crowd), num_areas, num_thresholds), dtype=np.bool_)
+    for d in range(num_tracks):
+        for a in range(num_areas):
+            for t in range(num_thresholds):
+                best, best_iou, best_counts = -1, thresholds[t], False
+                for g in range(first[d], stop[d]):
+                    if taken[g, a, t] and not crowd[g]:
+                        continue
+                    iou, counts = ious[d, g - first[d]], not gt_ignored[g, a]
+                    least = best_iou if counts == best_counts else thresholds[t]
+                    if iou >= least and counts >= best_counts:
+                        best, best_iou, best_counts = g, iou, counts
+                if best >= 0:
+                    matched[d, a, t] = True
+                    ignored[d, a, t] = not best_counts
+                    taken[best, a, t] = True
+
+
+# --- accumulating -----------------------------------------------------------------------------
+
+
+def accumulate(matches: Iterable[VideoMatches], categories: Sequence[str]) -> dict:
+    """Give the figures over some videos.
+
+    Args:
+        matches: Records of videos, of :func:`match_videos` or equal to it; a record may occur
+            several times.
+        categories: Names of the classes, in the order of the labels.
 
     Returns:
-        tuple: matched and ignored (matched to an ignored annotation), (areas, thresholds, D) bool.
+        dict: As :func:`evaluate_ytvis`.
     """
-    num_tracks, num_gts = ious.shape
-    matched = np.zeros((*_DIMS_MATCH, num_tracks), dtype=bool)
-    ignored = np.zeros_like(matched)
-    if not num_gts:
-        return matched, ignored
-    # Integer preferences instead of IoUs: the best candidate is then one argmax without ties.
-    rank = ious.argsort(axis=1, kind="stable").argsort(axis=1)
-    preference = rank[:, None] + num_gts * ~gt_ignored  # (D, areas, G)
-    near = ious[:, None] >= np.minimum(IOU_THRESHOLDS, 1 - 1e-10)[:, None]  # (D, thresholds, G)
-    free = np.ones((*_DIMS_MATCH, num_gts), dtype=bool)
-    for d in near.any(axis=(1, 2)).nonzero()[0]:
-        candidates = np.where(near[d] & free, preference[d][:, None], -1)
-        best = candidates.argmax(axis=-1)
-        area, threshold = (candidates.max(axis=-1) >= 0).nonzero()
-        chosen = best[area, threshold]
-        matched[area, threshold, d] = True
-        ignored[area, threshold, d] = gt_ignored[area, chosen]
-        free[area, threshold, chosen] = crowd[chosen]
-    return matched, ignored
+    classes = [_accumulate_class(ranked) for ranked in rank_tracks(list(matches), len(categories))]
+    precision = np.array([precision for precision, _ in classes])
+    recall = np.array([recall for _, recall in classes])
+    per_class = {
+        name: _summarise(precision[k : k + 1], recall[k : k + 1])
+        for k, name in enumerate(categories)
+    }
+    return {**_summarise(precision, recall), "per_class": per_class}
 
 
-def _accumulate(matches: list[_Matches]) -> tuple[np.ndarray, np.ndarray]:
-    """Give one class's precision (areas, thresholds, recalls) and recall (max tracks, thresholds).
+class RankedTracks(NamedTuple):
+    """The N tracks of one class over V videos, best score first.
+
+    Attributes:
+        videos: (N,) int64, the place of each track's video in the list.
+        ranks: (N,) int64, from 0, place among the video's tracks of this class.
+        right: (N, areas, thresholds) bool.
+        wrong: (N, areas, thresholds) bool; a track can be neither.
+        num_objects: (V, areas) int64, annotations that count.
+    """
+
+    videos: np.ndarray
+    ranks: np.ndarray
+    right: np.ndarray
+    wrong: np.ndarray
+    num_objects: np.ndarray
+
+
+def rank_tracks(matches: Sequence[VideoMatches], num_classes: int) -> list[RankedTracks]:
+    """Sort the tracks of all videos by class and score.
+
+    Args:
+        matches: Records of V videos.
+        num_classes: Number of classes.
+
+    Returns:
+        list: The tracks of each class. Between equal scores the earlier video is first.
+    """
+    shape = (0, len(AREA_RANGES), len(IOU_THRESHOLDS))
+    labels = _concatenate([m.labels for m in matches], np.int64)
+    scores = _concatenate([m.scores for m in matches], np.float64)
+    order = np.lexsort((-scores, labels))
+    videos = np.repeat(np.arange(len(matches)), [len(m.labels) for m in matches])[order]
+    ranks = _concatenate([m.ranks for m in matches], np.int64)[order]
+    matched = _concatenate([m.matched for m in matches], bool, shape)[order]
+    counted = ~_concatenate([m.ignored for m in matches], bool, shape)[order]
+    right, wrong = matched & counted, ~matched & counted
+
+    num_objects = np.zeros((num_classes, len(matches), len(AREA_RANGES)), dtype=np.int64)
+    object_labels = _concatenate([m.object_labels for m in matches], np.int64)
+    objects = _concatenate([m.objects for m in matches], bool, shape[:2])
+    owners = np.repeat(np.arange(len(matches)), [len(m.object_labels) for m in matches])
+    np.add.at(num_objects, (object_labels, owners), objects)
+
+    edges = np.searchsorted(labels[order], np.arange(num_classes + 1))
+    return [
+        RankedTracks(*(x[start:stop] for x in (videos, ranks, right, wrong)), num_objects[k])
+        for k, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+    ]
+
+
+def _concatenate(arrays: list[np.ndarray], dtype: Any, shape: tuple = (0,)) -> np.ndarray:
+    return np.concatenate([np.empty(shape, dtype), *arrays])
+
+
+def average_precision(
+    right: np.ndarray, wrong: np.ndarray, num_objects: np.ndarray | int
+) -> np.ndarray:
+    """Mean over the 101 recalls of the best precision at that recall or beyond it.
+
+    A recall that is never reached has precision 0.
+
+    Args:
+        right: (N, ...) tracks that are right, best score first: flags, or how often each counts.
+        wrong: Likewise, those that are wrong.
+        num_objects: Annotations, more than 0; of a shape that broadcasts with ``...``.
+
+    Returns:
+        np.ndarray: (...) in [0, 1].
+    """
+    # Recall rises, and is followed by the best precision, only where some track is right.
+    kept = right.any(axis=tuple(range(1, right.ndim)))
+    wrong = wrong.cumsum(axis=0, dtype=np.int32)[kept]
+    right = right[kept].cumsum(axis=0, dtype=np.int32)
+    if not len(right):
+        return np.zeros(right.shape[1:])
+    precision = right / (right + wrong + np.spacing(1))
+    precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    # Each recall has the precision of the first track with which it is reached.
+    reached = _recalls_reached(right, num_objects)
+    reached[1:] -= reached[:-1].copy()
+    return (precision * reached).sum(axis=0) / len(RECALLS)
+
+
+def _recalls_reached(right: np.ndarray, num_objects: np.ndarray | int) -> np.ndarray:
+    """Tell how many of the recalls are no greater than ``right / num_objects``."""
+    numbers, row = np.unique(num_objects, return_inverse=True)
+    recall = np.arange(numbers[-1] + 1) / numbers[:, None]
+    table = np.searchsorted(RECALLS, recall, side="right").astype(np.int16)
+    return table[row.reshape(np.shape(num_objects)), right]
+
+
+def _accumulate_class(tracks: RankedTracks) -> tuple[np.ndarray, np.ndarray]:
+    """Give AP (areas, thresholds) and recall (max tracks, thresholds) of one class.
 
     Both are -1 where no annotation counts.
     """
-    scores = np.concatenate([m.scores for m in matches])
-    order = np.argsort(-scores, kind="stable")
-    rank_in_video = np.concatenate([np.arange(len(m.scores)) for m in matches])[order]
-    matched = np.concatenate([m.matched for m in matches], axis=-1)[..., order]
-    counted = ~np.concatenate([m.ignored for m in matches], axis=-1)[..., order]
-    right, wrong = matched & counted, ~matched & counted
-    num_objects = np.sum([m.num_objects for m in matches], axis=0)
-
-    precision = -np.ones((*_DIMS_MATCH, len(RECALLS)))
-    for area in num_objects.nonzero()[0]:
-        precision[area] = _precision_at_recalls(right[area], wrong[area], num_objects[area])
+    precision = -np.ones((len(AREA_RANGES), len(IOU_THRESHOLDS)))
     recall = -np.ones((len(MAX_TRACKS), len(IOU_THRESHOLDS)))
+    num_objects = tracks.num_objects.sum(axis=0)
+    counted = num_objects > 0
+    if counted.any():
+        right, wrong = tracks.right[:, counted], tracks.wrong[:, counted]
+        precision[counted] = average_precision(right, wrong, num_objects[counted, None])
     if num_objects[0]:
         for m, limit in enumerate(MAX_TRACKS):
-            recall[m] = right[0][:, rank_in_video < limit].sum(axis=-1) / num_objects[0]
+            recall[m] = tracks.right[tracks.ranks < limit, 0].sum(axis=0) / num_objects[0]
     return precision, recall
 
 
-def _precision_at_recalls(right: np.ndarray, wrong: np.ndarray, num_objects: int) -> np.ndarray:
-    """Best precision at each recall or beyond it, (thresholds, recalls), of (thresholds, n) flags.
-
-    A recall that is never reached has precision 0.
-    """
-    right, wrong = right.cumsum(axis=1), wrong.cumsum(axis=1)
-    recall = right / num_objects
-    precision = right / (right + wrong + np.spacing(1))
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    result = np.zeros((len(right), len(RECALLS)))
-    for row, (r, p) in enumerate(zip(recall, precision, strict=True)):
-        position = np.searchsorted(r, RECALLS, side="left")
-        reached = position < len(r)
-        result[row, reached] = p[position[reached]]
-    return result
-
-
 def _summarise(precision: np.ndarray, recall: np.ndarray) -> dict[str, float]:
-    """Average (classes, areas, thresholds, recalls) and (classes, max tracks, thresholds)."""
+    """Average (classes, areas, thresholds) and (classes, max tracks, thresholds)."""
 
     def mean(values: np.ndarray) -> float:
         values = values[values > -1]

@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import zipfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,15 +20,22 @@ from mmdet.registry import METRICS
 from mmengine.dist import broadcast_object_list, collect_results, get_world_size, is_main_process
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
-from pycocotools import mask as mask_utils
 
+from ..utils.rle import RLEError, encode_masks, mask_areas, parse_masks
 from .ytvis_eval import (
     GroundTruth,
+    Track,
     Video,
-    evaluate_ytvis,
+    VideoMatches,
+    accumulate,
     format_table,
     load_ground_truth,
-    to_rle,
+    match_videos,
+)
+
+_PREDICTED_TWICE = (
+    "video {}, frame {} was predicted twice. Every video must be tested once: use a sampler with "
+    "round_up=False"
 )
 
 
@@ -37,8 +44,13 @@ class YTVISMetric(BaseMetric):
     """Average precision of mask tracks, or a submission where there is nothing to score with.
 
     It takes what a video model returns, in any portions: whole videos, single frames, several
-    frames at a time, or nothing yet. Frames are told apart by ``video_id`` and ``frame_id``, and
-    only run-length encoded masks are kept.
+    frames at a time, or nothing yet. Frames are told apart by ``video_id`` and ``frame_id``. Masks
+    are run-length encoded as they come. A video is matched to its annotations when its last frame
+    has come, and its masks are let go unless results are written.
+
+    With several processes each matches its own videos, and what is gathered are the small records
+    of that; the figures come from all of them together. Results that are written are gathered too:
+    the file is one list in the order of the videos, which one process has to write.
 
     A track's class and score are those of the sample's ``pred_tracks``, if it has them; otherwise
     the class that most of its frames say and the mean of their scores. A frame with an empty mask
@@ -82,8 +94,9 @@ class YTVISMetric(BaseMetric):
         self.format_only = format_only
         self.outfile_prefix = outfile_prefix
         self.duplicate_ids = duplicate_ids
-        self._loaded: tuple[str, GroundTruth] | None = None
-        self._videos: dict[Any, _VideoTracks] = {}
+        self._loaded: tuple[tuple, _Task] | None = None
+        self._open: dict[Any, _VideoTracks] = {}
+        self._done: dict[Any, VideoResult] = {}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Take the predictions of some frames.
@@ -104,13 +117,15 @@ class YTVISMetric(BaseMetric):
                 frame comes twice; the message names video and frame.
         """
         # Now, not after hours of prediction: a class without a category is an error.
-        num_classes = len(self._category_ids())
+        num_classes = len(self._task.category_ids)
         for sample in data_samples:
             for frame in sample.get("video_data_samples", ()):
                 video = self._video_of(frame)
                 video.add_frame(frame, num_classes, self.duplicate_ids)
             if sample.get("pred_tracks") is not None:
                 video.set_tracks(sample["pred_tracks"], num_classes)
+            for video_id in [key for key, video in self._open.items() if not video.num_missing]:
+                self._done[video_id] = self._finish(self._open.pop(video_id))
 
     def evaluate(self, size: int) -> dict:
         """Gather the videos of all processes and score them.
@@ -126,10 +141,11 @@ class YTVISMetric(BaseMetric):
             ValueError: A video is incomplete or was predicted by two processes.
             RuntimeError: The main process failed, in the other processes.
         """
-        videos, self._videos = self._videos, {}
+        incomplete = [VideoResult(id_, v.num_missing, None, []) for id_, v in self._open.items()]
+        videos = [*self._done.values(), *incomplete]
+        self._done, self._open = {}, {}
         # One item per process, so that nothing is cut off or mixed with another's.
-        part = [[video.finish() for video in videos.values()]]
-        parts = collect_results(part, get_world_size(), self.collect_device, self.collect_dir)
+        parts = collect_results([videos], get_world_size(), self.collect_device, self.collect_dir)
         outcome: list = [None, None]
         error = None
         if is_main_process():
@@ -154,23 +170,12 @@ class YTVISMetric(BaseMetric):
         Returns:
             dict: The figures of :func:`evaluate_ytvis` over all classes, or an empty dict.
         """
-        gt = self._ground_truth()
+        gt = self._task.gt
         position = {video_id: index for index, video_id in enumerate(gt.videos)}
         results = sorted(results, key=lambda video: position[video.video_id])
         _check_complete(results, gt)
-        category_ids = self._category_ids()
-        entries = [
-            {
-                "video_id": video.video_id,
-                "score": track["score"],
-                "category_id": category_ids[track["label"]],
-                "segmentations": track["segmentations"],
-            }
-            for video in results
-            for track in video.tracks
-        ]
-        score = bool(gt.tracks) and not self.format_only
-        if self.outfile_prefix is not None or not score:
+        if self._writes:
+            entries = [entry for video in results for entry in video.entries]
             _write_submission(entries, Path(self.outfile_prefix or "results").absolute())
         if not gt.tracks:
             print_log(
@@ -180,13 +185,44 @@ class YTVISMetric(BaseMetric):
                 logger="current",
                 level=logging.WARNING,
             )
-        if not score:
+        if not self._scores:
             return {}
-        # Classes that the dataset leaves out are not held against the model.
-        names = {key: name for key, name in gt.categories.items() if key in category_ids}
-        stats = evaluate_ytvis(replace(gt, categories=names), entries)
+        matches = {video.video_id: video.matches for video in results}
+        unseen = [video_id for video_id in gt.videos if video_id not in matches]
+        matches.update((record.video_id, record) for record in match_videos(gt, {}, unseen))
+        stats = accumulate([matches[key] for key in gt.videos], list(gt.categories.values()))
         print_log(f"YouTube-VIS evaluation\n{format_table(stats)}", logger="current")
         return {name: value for name, value in stats.items() if name != "per_class"}
+
+    @property
+    def _scores(self) -> bool:
+        return bool(self._task.gt.tracks) and not self.format_only
+
+    @property
+    def _writes(self) -> bool:
+        return self.outfile_prefix is not None or not self._scores
+
+    def _finish(self, video: _VideoTracks) -> VideoResult:
+        """Match a video and note what is to be written of it."""
+        category_ids = self._task.category_ids
+        tracks = video.tracks()
+        entries, matches = [], None
+        if self._writes:
+            entries = [
+                {
+                    "video_id": video.video_id,
+                    "score": track.score,
+                    "category_id": category_ids[label],
+                    "segmentations": track.rles,
+                }
+                for label, track in tracks
+            ]
+        if self._scores:
+            by_category = defaultdict(list)
+            for label, track in tracks:
+                by_category[video.video_id, category_ids[label]].append(track)
+            (matches,) = match_videos(self._task.gt, by_category, [video.video_id])
+        return VideoResult(video.video_id, 0, matches, entries)
 
     def _ann_path(self) -> str:
         path = self.ann_file or (self.dataset_meta or {}).get("ann_file")
@@ -197,30 +233,19 @@ class YTVISMetric(BaseMetric):
             )
         return os.fspath(path)
 
-    def _ground_truth(self) -> GroundTruth:
-        path = self._ann_path()
-        if self._loaded is None or self._loaded[0] != path:
-            self._loaded = path, load_ground_truth(path)
+    @property
+    def _task(self) -> _Task:
+        key = self._ann_path(), (self.dataset_meta or {}).get("classes")
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = key, _load_task(*key)
         return self._loaded[1]
-
-    def _category_ids(self) -> list:
-        """Give the annotation file's category id of each label."""
-        classes = (self.dataset_meta or {}).get("classes")
-        if classes is None:
-            raise ValueError("YTVISMetric needs 'classes' in the dataset's metainfo")
-        ids = {name: key for key, name in self._ground_truth().categories.items()}
-        missing = [name for name in classes if name not in ids]
-        if missing:
-            raise ValueError(
-                f"{self._ann_path()} has no category for the classes {', '.join(missing)}; its "
-                f"categories are {', '.join(map(str, ids))}"
-            )
-        return [ids[name] for name in classes]
 
     def _video_of(self, frame: Any) -> _VideoTracks:
         video_id = frame.get("video_id")
-        if video_id not in self._videos:
-            facts = self._ground_truth().videos.get(video_id)
+        if video_id in self._done:
+            raise ValueError(_PREDICTED_TWICE.format(video_id, frame.get("frame_id")))
+        if video_id not in self._open:
+            facts = self._task.gt.videos.get(video_id)
             if facts is None:
                 raise ValueError(f"video {video_id} is not in {self._ann_path()}")
             length = frame.get("ori_video_length")
@@ -229,16 +254,50 @@ class YTVISMetric(BaseMetric):
                     f"video {video_id} has {length} frames in the dataset and {facts.length} in "
                     f"{self._ann_path()}"
                 )
-            self._videos[video_id] = _VideoTracks(video_id, facts)
-        return self._videos[video_id]
+            self._open[video_id] = _VideoTracks(video_id, facts)
+        return self._open[video_id]
 
 
 class VideoResult(NamedTuple):
-    """One video's tracks, ``{label, score, segmentations}`` by falling score."""
+    """What is kept of a video.
+
+    Attributes:
+        video_id: Its id in the annotation file.
+        missing_frames: Number of frames that were not predicted; 0 if the video is complete.
+        matches: How its tracks were matched, None if that is not scored.
+        entries: Its tracks as in a ``results.json``, by falling score, if that is written.
+    """
 
     video_id: Any
     missing_frames: int
-    tracks: list[dict]
+    matches: VideoMatches | None
+    entries: list[dict]
+
+
+class _Task(NamedTuple):
+    """The annotations, with the dataset's classes only, and the category id of each label.
+
+    Classes that the dataset leaves out are not held against the model.
+    """
+
+    gt: GroundTruth
+    category_ids: list
+
+
+def _load_task(path: str, classes: Sequence[str] | None) -> _Task:
+    if classes is None:
+        raise ValueError("YTVISMetric needs 'classes' in the dataset's metainfo")
+    gt = load_ground_truth(path)
+    ids = {name: key for key, name in gt.categories.items()}
+    missing = [name for name in classes if name not in ids]
+    if missing:
+        raise ValueError(
+            f"{path} has no category for the classes {', '.join(missing)}; its categories are "
+            f"{', '.join(map(str, ids))}"
+        )
+    category_ids = [ids[name] for name in classes]
+    names = {key: name for key, name in gt.categories.items() if key in category_ids}
+    return _Task(replace(gt, categories=names), category_ids)
 
 
 class _VideoTracks:
@@ -258,10 +317,7 @@ class _VideoTracks:
         if not isinstance(frame_id, (int, np.integer)) or not 0 <= frame_id < self.facts.length:
             raise ValueError(f"{where}: frames count from 0 to {self.facts.length - 1}")
         if frame_id in self.frames:
-            raise ValueError(
-                f"{where} was predicted twice. Every video must be tested once: use a sampler with "
-                "round_up=False"
-            )
+            raise ValueError(_PREDICTED_TWICE.format(self.video_id, frame_id))
         instances = frame.get("pred_track_instances")
         if instances is None:
             raise ValueError(f"{where} has no pred_track_instances")
@@ -285,19 +341,24 @@ class _VideoTracks:
         final = zip(labels.tolist(), scores.tolist(), strict=True)
         self.final = dict(zip(ids.tolist(), final, strict=True))
 
-    def finish(self) -> VideoResult:
-        """Give the tracks that are present in at least one frame."""
+    @property
+    def num_missing(self) -> int:
+        """Number of frames that have not come."""
+        return self.facts.length - len(self.frames)
+
+    def tracks(self) -> list[tuple[int, Track]]:
+        """Give the tracks that are present in at least one frame, with their labels."""
         tracks = []
         for track_id, observations in self.observations.items():
             frames, labels, scores, rles = zip(*observations, strict=True)
             vote = int(np.bincount(labels).argmax()), float(np.mean(scores))
             label, score = self.final.get(track_id, vote)
-            segmentations = [None] * self.facts.length
+            masks = [None] * self.facts.length
             for frame, rle in zip(frames, rles, strict=True):
-                segmentations[frame] = rle
-            tracks.append({"label": label, "score": score, "segmentations": segmentations})
-        tracks.sort(key=lambda track: -track["score"])
-        return VideoResult(self.video_id, self.facts.length - len(self.frames), tracks)
+                masks[frame] = rle
+            where = f"video {self.video_id}, instance {track_id}"
+            tracks.append((label, Track(masks, self.facts, where, score)))
+        return sorted(tracks, key=lambda entry: -entry[1].score)
 
 
 def _encode_masks(masks: Any, facts: Video, where: str) -> tuple[list[dict], np.ndarray]:
@@ -308,16 +369,15 @@ def _encode_masks(masks: Any, facts: Video, where: str) -> tuple[list[dict], np.
         return [], np.zeros(0, dtype=np.int64)
     if isinstance(masks, (np.ndarray, torch.Tensor)):
         rles = _encode_dense(masks, facts, where)
+        areas = mask_areas(rles, facts.height, facts.width)
     else:
         try:
-            rles = [to_rle(mask, facts.height, facts.width) for mask in masks]
-        except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-    areas = mask_utils.area(rles)
-    size = [facts.height, facts.width]
-    counts = (rle["counts"] for rle in rles)
-    texts = (c.decode("ascii") if isinstance(c, bytes) else c for c in counts)
-    return [{"size": size, "counts": text} for text in texts], areas
+            rles = parse_masks(masks, len(masks), facts.height, facts.width)
+            areas = mask_areas(rles, facts.height, facts.width)
+        except RLEError as error:
+            raise ValueError(f"{where}, mask {error.index}: {error}") from None
+    size = [facts.height, facts.width]  # in JSON's types, whatever the model's are
+    return [rle and {"size": size, "counts": rle["counts"]} for rle in rles], areas
 
 
 def _encode_dense(masks: np.ndarray | torch.Tensor, facts: Video, where: str) -> list[dict]:
@@ -329,12 +389,7 @@ def _encode_dense(masks: np.ndarray | torch.Tensor, facts: Video, where: str) ->
         )
     if "float" in str(masks.dtype):
         raise ValueError(f"{where}: masks are {masks.dtype}; threshold them to bool first")
-    # pycocotools wants columns first: turned before the copy to the CPU, its own copy is free.
-    if isinstance(masks, torch.Tensor):
-        columns = (masks != 0).transpose(1, 2).contiguous().cpu().numpy()
-    else:
-        columns = np.ascontiguousarray((masks != 0).transpose(0, 2, 1))
-    return mask_utils.encode(columns.view(np.uint8).transpose(2, 1, 0))
+    return encode_masks(masks)
 
 
 def _check_instances(

@@ -14,13 +14,11 @@ from mmengine.dataset import BaseDataset
 from pycocotools import mask as mask_util
 
 from mmvis_plugin.datasets import DatasetError, FrameIndex, YTVISDataset
-from mmvis_plugin.datasets.youtube_vis import rle_pixels, to_rle
 
 from .conftest import (
     annotation,
     box_mask,
     compressed,
-    polygons,
     small_content,
     uncompressed,
     video,
@@ -267,42 +265,6 @@ def test_check_frames_says_how_far_to_look(root):
 
 
 # --- properties of the mask conversion --------------------------------------------------------
-
-masks = st.tuples(st.integers(1, 20), st.integers(1, 20)).flatmap(
-    lambda size: arrays(np.uint8, size, elements=st.integers(0, 1))
-)
-
-
-@given(masks)
-def test_rle_round_trip(mask):
-    for segmentation in (compressed(mask), uncompressed(mask)):
-        rle = to_rle(segmentation, *mask.shape)
-        assert np.array_equal(mask_util.decode(rle), mask)
-        assert rle_pixels([rle["counts"]]).tolist() == [mask.size]
-
-
-@given(st.lists(masks, min_size=1, max_size=6))
-def test_pixels_of_many_rles_at_once(many):
-    assert rle_pixels([compressed(m)["counts"] for m in many]).tolist() == [m.size for m in many]
-
-
-@given(st.lists(st.text(max_size=12), min_size=1, max_size=5))
-def test_any_text_is_measured_without_a_crash(texts):
-    pixels = rle_pixels(texts)
-    assert pixels.shape == (len(texts),)
-
-
-def test_pixels_of_a_large_mask():
-    mask = np.zeros((1080, 1920), np.uint8)
-    mask[500:900, 300:1500] = 1
-    assert rle_pixels([compressed(mask)["counts"]]).tolist() == [mask.size]
-
-
-@given(st.integers(0, 20), st.integers(0, 15), st.integers(1, 9), st.integers(1, 8))
-def test_polygon_becomes_its_pixels(x, y, w, h):
-    mask = mask_util.decode(to_rle(polygons(x, y, w, h), 24, 32))
-    assert np.array_equal(mask, box_mask(x, y, w, h))
-
 
 frame_masks = arrays(np.uint8, (6, 7), elements=st.integers(0, 1))
 

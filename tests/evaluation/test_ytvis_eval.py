@@ -12,7 +12,15 @@ from mmdet.evaluation.functional import YTVIS, YTVISeval
 from pycocotools import mask as mask_utils
 from ytvis_cases import annotation, compress, random_case, rectangle, result
 
-from mmvis_plugin.evaluation import evaluate_ytvis, format_table, load_ground_truth
+from mmvis_plugin.evaluation import (
+    accumulate,
+    evaluate_ytvis,
+    format_table,
+    load_ground_truth,
+    load_results,
+    match_videos,
+    ytvis_eval,
+)
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
 VIDEO = {"id": 7, "height": 12, "width": 16, "length": 3}
@@ -64,23 +72,27 @@ def test_equals_ytviseval_on_random_cases():
     assert min(defined.values()) >= 50, defined
 
 
-def test_intersections_are_exact():
+def test_ious_are_exact():
+    """Of every pair, from the thresholds at which they match."""
     rng = np.random.default_rng(0)
-    shapes = rng.random((12, 90, 120)) < rng.random((12, 1, 1))
+    shapes = rng.random((12, 90, 120)) < rng.uniform(0.6, 1, (12, 1, 1))
     rles = mask_utils.encode(np.asfortranarray(shapes.transpose(1, 2, 0).astype(np.uint8)))
     for rle in rles:
         rle["counts"] = rle["counts"].decode()
     video = {"id": 1, "height": 90, "width": 120, "length": 2}
-    gt = load_ground_truth(
-        dataset(*(annotation(i, video, 1, [r, None]) for i, r in enumerate(rles)), videos=[video])
-    )
-    from mmvis_plugin.evaluation.ytvis_eval import _track_ious
-
-    tracks = gt.tracks[1, 1]
     flat = shapes.reshape(12, -1).astype(np.int64)
     inter = flat @ flat.T
-    union = flat.sum(1)[:, None] + flat.sum(1) - inter
-    np.testing.assert_array_equal(_track_ious(tracks, tracks), inter / union)
+    ious = inter / (flat.sum(1)[:, None] + flat.sum(1) - inter)
+    compared = 0
+    for i, j in np.argwhere(ious >= 0.5):
+        gt = dataset(annotation(1, video, 1, [None, rles[i]]), videos=[video])
+        for iou, matched in ((ious[i, j], True), (np.nextafter(ious[i, j], 2), False)):
+            with mock.patch.object(ytvis_eval, "IOU_THRESHOLDS", np.array([iou])):
+                tracks = load_results([result(1, 1, 0.5, [None, rles[j]])], load_ground_truth(gt))
+                (matches,) = match_videos(load_ground_truth(gt), tracks)
+            assert matches.matched[0, 0, 0] == matched
+            compared += 1
+    assert compared > 100
 
 
 def test_annotation_id_zero_is_an_annotation():
@@ -173,6 +185,70 @@ def test_table_shows_every_class_and_what_is_undefined():
     assert rows["giant panda"] == ["-"] * 9
 
 
+def test_a_video_longer_than_255_frames():
+    """pycocotools counts the pixels of no more masks at once."""
+    video = {"id": 1, "height": 12, "width": 16, "length": 300}
+    gt = dataset(annotation(1, video, 1, [box(0, 0, 4, 4)] * 300), videos=[video])
+    half = [box(0, 0, 4, 4)] * 150 + [None] * 150
+    assert evaluate_ytvis(gt, [result(1, 1, 0.5, half)])["AP50"] == pytest.approx(1)
+
+
+def test_a_broken_rle_is_found_where_no_annotation_is_of_its_class():
+    gt = dataset(annotation(1, VIDEO, 1, [box(0, 0, 4, 4)] * 3), names=("cat", "dog"))
+    broken = [None, {"size": [12, 16], "counts": "04"}, None]
+    with pytest.raises(ValueError, match=r"results\[0\] .*category_id 2\), frame 1: the RLE"):
+        evaluate_ytvis(gt, [result(7, 2, 0.5, broken)])
+    gt["annotations"][0]["segmentations"] = broken
+    with pytest.raises(ValueError, match=r"annotations\[0\] \(id 1, video_id 7\), frame 1: the"):
+        evaluate_ytvis(gt, [result(7, 1, 0.5, [box(0, 0, 4, 4)] * 3)])
+    with pytest.raises(ValueError, match=r"annotations\[0\] \(id 1, video_id 7\), frame 1: the"):
+        _ = load_ground_truth(gt).tracks[7, 1][0].areas
+
+
+def test_stages_one_after_another_are_the_evaluation():
+    gt, results = random_case(8)
+    loaded = load_ground_truth(gt)
+    matches = match_videos(loaded, load_results(results, loaded))
+    assert [record.video_id for record in matches] == sorted(loaded.videos)
+    names = list(loaded.categories.values())
+    assert accumulate(matches, names) == evaluate_ytvis(gt, results)
+    some = [matches[0].video_id]
+    assert accumulate(matches[:1], names) == evaluate_ytvis(gt, results, video_ids=some)
+
+
+def test_videos_matched_one_at_a_time_are_the_same():
+    """As a test loop does, which has the tracks of a video when it ends."""
+    gt, results = random_case(9)
+    loaded = load_ground_truth(gt)
+    tracks = load_results(results, loaded)
+    together = match_videos(loaded, tracks)
+    for video_id, expected in zip(loaded.videos, together, strict=True):
+        own = {key: found for key, found in tracks.items() if key[0] == video_id}
+        (record,) = match_videos(loaded, own, [video_id])
+        for one, other in zip(record, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_repeated_records_are_repeated_videos():
+    compared = 0
+    for seed in range(1, 60):
+        gt, results = random_case(seed)
+        loaded = load_ground_truth(gt)
+        if not loaded.tracks:
+            continue
+        matches = match_videos(loaded, load_results(results, loaded))
+        # Each video again under a new id, with all that belongs to it.
+        copied = copy.deepcopy(gt)
+        for video in gt["videos"]:
+            copied["videos"].append({**video, "id": video["id"] + 1000})
+        for kind in (copied["annotations"], results):
+            kind += [{**item, "video_id": item["video_id"] + 1000} for item in kind]
+        names = list(loaded.categories.values())
+        assert accumulate(matches * 2, names) == evaluate_ytvis(copied, results)
+        compared += 1
+    assert compared > 40
+
+
 MASKS = [box(0, 0, 4, 4)] * 3
 
 
@@ -186,13 +262,17 @@ MASKS = [box(0, 0, 4, 4)] * 3
         ({"segmentations": None}, r"results\[1\].*a list of 3.*got NoneType"),
         (
             {"segmentations": [None, compress(rectangle(0, 0, 4, 4, 16, 12)), None]},
-            r"results\[1\].*frame 1: RLE of size \[16, 12\] in a video of .*\[12, 16\]",
+            r"results\[1\].*frame 1: RLE of size \[16, 12\] in a video of 12 x 16",
         ),
         ({"segmentations": [None, None, {"size": [12, 16], "counts": "0o"}]}, "frame 2.*cut off"),
         ({"segmentations": [None, {"size": [12, 16], "counts": ""}, None]}, "frame 1.*non-empty"),
         (
             {"segmentations": [{"size": [12, 16], "counts": "0oooo3"}, None, None]},
-            "frame 0.*longer",
+            r"results\[1\].*frame 0: the RLE describes 4194303 pixels, not a mask of 12 x 16",
+        ),
+        (  # pycocotools would never return
+            {"segmentations": [None, None, {"size": [12, 16], "counts": "04"}]},
+            r"results\[1\].*frame 2: the RLE describes 4 pixels",
         ),
         ({"segmentations": [{"counts": "0o"}, None, None]}, "frame 0: a mask is"),
         ({"segmentations": ["04", None, None]}, "frame 0: a mask is"),
@@ -226,16 +306,19 @@ def test_incomplete_results_are_named(tmp_path):
     [
         ({"video_id": 8}, r"annotations\[0\] \(id 31, video_id 8\): video_id 8 is not in"),
         ({"category_id": 9}, r"id 31, video_id 7\): category_id 9 is not in"),
-        ({"segmentations": MASKS[:1]}, "id 31, video_id 7.*a list of 3, one per frame, got 1"),
-        ({"segmentations": [None, [[1, 2, 3, 4]], None]}, "id 31.*frame 1: a polygon is"),
-        ({"segmentations": [None, [1, 1, 5, 1, 5, 5], None]}, "id 31.*frame 1: a polygon is"),
+        (
+            {"segmentations": MASKS[:1]},
+            "id 31, video_id 7.*'segmentations' must be a list of 3, .*got 1",
+        ),
+        ({"segmentations": [None, [[1, 2, 3, 4]], None]}, "id 31.*frame 1: a polygon must"),
+        ({"segmentations": [None, [1, 1, 5, 1, 5, 5], None]}, "id 31.*frame 1: a polygon must"),
         (
             {"segmentations": [[[1, 1, 5, 1, float("nan"), 5]], None, None]},
-            "id 31.*frame 0: a polygon is",
+            "id 31.*frame 0: polygon coordinates must be finite",
         ),
         (
             {"segmentations": [{"size": [12, 16], "counts": [4, 5]}, None, None]},
-            "id 31.*frame 0: the runs of the RLE do not add up to 12 x 16",
+            "id 31.*frame 0: the RLE's run lengths add up to 9, not 12 x 16",
         ),
         ({"areas": ["big", None, None]}, "id 31.*'areas' must hold numbers"),
     ],

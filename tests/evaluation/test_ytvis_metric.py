@@ -1,5 +1,6 @@
 import json
 import logging
+import pickle
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -222,7 +223,13 @@ def test_video_without_any_instance(two_frames):
         (lambda m: make_frame(4, 1, 2, m.astype(float)), "frame 1: masks are float64; threshold"),
         (
             lambda m: make_frame(4, 1, 2, [encode(x.T) for x in m]),
-            r"frame 1: RLE of size \[16, 12\]",
+            r"frame 1, mask 0: RLE of size \[16, 12\]",
+        ),
+        (
+            lambda m: make_frame(
+                4, 1, 2, [*(encode(x) for x in m[:2]), {**encode(m[2]), "counts": "04"}]
+            ),
+            "frame 1, mask 2: the RLE describes 4 pixels",
         ),
         (
             lambda m: make_frame(4, 1, 2, None if m is None else m[:2], ids=[0, 1], scores=[1, 1]),
@@ -261,6 +268,28 @@ def test_length_of_the_dataset_and_the_json_must_agree(two_frames):
     run, masks = two_frames
     with pytest.raises(ValueError, match="video 4 has 3 frames in the dataset and 2 in"):
         run(make_sample([make_frame(4, 0, 3, masks[0])]))
+
+
+def test_a_frame_of_a_video_that_is_complete_comes_again(two_frames):
+    run, masks = two_frames
+    frames = [make_sample([make_frame(4, t, 2, masks[t])]) for t in (0, 1)]
+    with pytest.raises(ValueError, match="video 4, frame 1 was predicted twice.*round_up"):
+        run(*frames, frames[1])
+
+
+def test_of_a_complete_video_only_the_record_is_kept(tmp_path):
+    gt, masks = make_videos({4: 2, 6: 1})
+    (tmp_path / "valid.json").write_text(json.dumps(gt))
+    metric = YTVISMetric(ann_file=str(tmp_path / "valid.json"))
+    metric.dataset_meta = {"classes": CLASSES}
+    for t in (0, 1):
+        metric.process(None, [make_sample([make_frame(4, t, 2, masks[4][t])]).to_dict()])
+        kept = len(pickle.dumps(metric.__dict__["_open"]))
+    assert kept < 100
+    (video,) = metric._done.values()
+    assert video.entries == [] and video.matches.matched.all()
+    # The class that no result has is in the file, not in the record.
+    assert video.matches.labels.tolist() == [0, 1, 2]
 
 
 def test_incomplete_video(two_frames):

@@ -1,0 +1,272 @@
+"""Compare how fast YTVISDataset and MMDetection's YouTubeVISDataset get ready, and how fast it is.
+
+Both read the same synthetic training set of the size of YouTube-VIS 2019: YTVISDataset the official
+JSON, MMDetection's class the JSON that its converter makes of it (the time of the conversion is not
+counted). Each reads in a process of its own, from the file to the dataset ready for a data loader.
+Masks are compressed RLE, or as lists of run lengths, as the official training files have them.
+
+Then frames are drawn through the training pipeline of configs/_base_/datasets/ytvis19.py with
+worker processes, clips of two 1280 x 720 frames, resized to 640 x 360 with their masks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from measure import peak_memory, reset_peak_memory
+from synthetic import Scene, make_annotations
+
+ROOT = Path(__file__).resolve().parents[1]
+# Of the training set of YouTube-VIS 2019.
+NUM_VIDEOS, NUM_FRAMES, NUM_OBJECTS = 2238, 61845, 3774
+EXAMPLE = """example:
+  PYTHONPATH=. python benchmarks/dataset_loading.py
+  PYTHONPATH=. python benchmarks/dataset_loading.py --masks lists --workers 4
+"""
+
+
+# --- the data ---------------------------------------------------------------------------------
+
+
+def make_dataset(num_videos: int, masks: str, seed: int = 0) -> dict:
+    """Give an official JSON with as many frames and objects per video as YouTube-VIS 2019 has."""
+    from mmdet.datasets import YouTubeVISDataset
+
+    YouTubeVISDataset.set_dataset_classes("2019")
+    names = YouTubeVISDataset.METAINFO["classes"]
+    frames = np.full(num_videos, NUM_FRAMES // NUM_VIDEOS)
+    frames[: round(num_videos * (NUM_FRAMES / NUM_VIDEOS % 1))] += 1
+    objects = np.full(num_videos, NUM_OBJECTS // NUM_VIDEOS)
+    objects[: round(num_videos * (NUM_OBJECTS / NUM_VIDEOS % 1))] += 1
+    content = {
+        "info": {},
+        "videos": [],
+        "categories": [{"id": k + 1, "name": name} for k, name in enumerate(names)],
+        "annotations": [],
+    }
+    for index, (length, count) in enumerate(zip(frames.tolist(), objects.tolist(), strict=True)):
+        scene = Scene(videos=1, frames=length, classes=len(names), objects=count)
+        part = make_annotations(scene, seed=seed + index)
+        (video,) = part["videos"]
+        video.update(
+            id=index + 1, file_names=[f"{index:05d}/{frame:05d}.jpg" for frame in range(length)]
+        )
+        content["videos"].append(video)
+        for annotation in part["annotations"]:
+            del annotation["blobs"]
+            annotation.update(id=len(content["annotations"]) + 1, video_id=video["id"])
+            if masks == "lists":
+                annotation["segmentations"] = [
+                    mask and uncompressed(mask) for mask in annotation["segmentations"]
+                ]
+            content["annotations"].append(annotation)
+    return content
+
+
+def uncompressed(rle: dict) -> dict:
+    """Give a compressed RLE as a list of run lengths."""
+    from mmvis_plugin.utils.rle import decode_runs
+
+    height, width = rle["size"]
+    bounds = decode_runs([rle["counts"]]).bounds
+    runs = np.diff(bounds, prepend=0, append=height * width)
+    return {"size": [height, width], "counts": runs.tolist()}
+
+
+def convert(content: dict) -> dict:
+    """Give the JSON that MMDetection's youtubevis2coco.py makes of an official one."""
+    images, annotations, first = [], [], {}
+    for video in content["videos"]:
+        first[video["id"]] = len(images) + 1
+        for frame, name in enumerate(video["file_names"]):
+            images.append(
+                {
+                    "id": len(images) + 1,
+                    "video_id": video["id"],
+                    "frame_id": frame,
+                    "file_name": name,
+                    "height": video["height"],
+                    "width": video["width"],
+                }
+            )
+    for instance in content["annotations"]:
+        columns = (instance[key] for key in ("segmentations", "bboxes", "areas"))
+        for frame, (mask, box, area) in enumerate(zip(*columns, strict=True)):
+            if mask:
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": first[instance["video_id"]] + frame,
+                        "video_id": instance["video_id"],
+                        "instance_id": instance["id"],
+                        "category_id": instance["category_id"],
+                        "segmentation": mask,
+                        "bbox": box,
+                        "area": area,
+                        "iscrowd": instance["iscrowd"],
+                    }
+                )
+    videos = [
+        {**video, "name": video["file_names"][0].split("/")[0]} for video in content["videos"]
+    ]
+    for video in videos:
+        del video["file_names"], video["length"]
+    return {
+        "videos": videos,
+        "images": images,
+        "categories": content["categories"],
+        "annotations": annotations,
+    }
+
+
+def write_frames(folder: Path, content: dict, num_videos: int) -> None:
+    """Write noisy JPEG frames of some videos, and an empty first frame of the others."""
+    rng = np.random.default_rng(0)
+    noise = cv2.resize(rng.integers(0, 255, (90, 160, 3), dtype=np.uint8), (1280, 720))
+    for index, video in enumerate(content["videos"]):
+        for frame, name in enumerate(video["file_names"]):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if index < num_videos:
+                cv2.imwrite(str(path), np.roll(noise, 7 * frame, axis=1))
+            elif frame == 0:
+                path.touch()
+
+
+# --- measuring --------------------------------------------------------------------------------
+
+
+def ours(folder: Path):
+    """Build YTVISDataset as a training run does."""
+    from mmvis_plugin.datasets import YTVISDataset
+
+    return YTVISDataset(
+        data_root=str(folder), ann_file="train.json", data_prefix=dict(img_path="frames/")
+    )
+
+
+def mmdet(folder: Path):
+    """Build MMDetection's dataset as a training run does."""
+    from mmdet.datasets import YouTubeVISDataset
+
+    return YouTubeVISDataset(
+        "2019",
+        data_root=str(folder),
+        ann_file="train_coco.json",
+        data_prefix=dict(img_path="frames/"),
+        filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        pipeline=[],
+    )
+
+
+DATASETS = {"mmvis_plugin": ours, "mmdet": mmdet}
+
+
+def measure(name: str, folder: Path, repeats: int) -> dict:
+    """Time the building of a dataset, in this process."""
+    from mmdet.utils import register_all_modules
+
+    register_all_modules()
+    small = folder / "small"
+    DATASETS[name](small)  # imports, and compiles what is compiled
+    seconds, peaks = [], []
+    for _ in range(repeats):
+        reset_peak_memory()
+        start = time.process_time()
+        dataset = DATASETS[name](folder)
+        seconds.append(time.process_time() - start)
+        peaks.append(peak_memory())
+        objects = sum(
+            len(image["instances"])
+            for video in range(len(dataset))
+            for image in dataset.get_data_info(video)["images"]
+        )
+    return {"seconds": seconds, "peak_mb": peaks, "objects": objects}
+
+
+def frames_per_second(folder: Path, workers: int, num_clips: int) -> float:
+    """Draw clips through the training pipeline of the YouTube-VIS configs."""
+    from mmdet.utils import register_all_modules
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+    import mmvis_plugin  # noqa: F401  (registers)
+
+    register_all_modules()
+    cfg = Config.fromfile(ROOT / "configs/_base_/datasets/ytvis19.py").train_dataloader
+    cfg.num_workers, cfg.persistent_workers = workers, workers > 0
+    cfg.dataset.update(data_root=str(folder), ann_file="few.json")
+    cfg.dataset.data_prefix = dict(img_path="frames/")
+    loader = iter(Runner.build_dataloader(cfg, seed=0))
+    next(loader)  # the workers have started
+    start, frames = time.perf_counter(), 0
+    for batch, _ in zip(loader, range(num_clips // cfg.batch_size), strict=False):
+        frames += sum(len(clip) for clip in batch["inputs"])
+    return frames / (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--videos", type=int, default=NUM_VIDEOS)
+    parser.add_argument("--masks", choices=["compressed", "lists"], default="compressed")
+    parser.add_argument("--repeats", type=int, default=3, help="the fastest of them counts")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--clips", type=int, default=200, help="drawn through the pipeline")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        name, folder, repeats = args.child
+        print(json.dumps(measure(name, Path(folder), int(repeats))))
+        return
+    with tempfile.TemporaryDirectory() as name:
+        folder, num_with_frames = Path(name), 8
+        content = make_dataset(args.videos, args.masks)
+        few = {
+            **content,
+            "videos": content["videos"][:num_with_frames],
+            "annotations": [a for a in content["annotations"] if a["video_id"] <= num_with_frames],
+        }
+        (folder / "small").mkdir()
+        for place, some in ((folder, content), (folder / "small", few)):
+            (place / "train.json").write_text(json.dumps(some))
+            (place / "train_coco.json").write_text(json.dumps(convert(some)))
+        (folder / "few.json").write_text(json.dumps(few))
+        write_frames(folder / "frames", content, num_with_frames)
+        (folder / "small" / "frames").symlink_to(folder / "frames")
+        num_frames = sum(video["length"] for video in content["videos"])
+        print(
+            f"{args.videos} videos, {num_frames} frames, {len(content['annotations'])} objects, "
+            f"masks: {args.masks}. CPU seconds: the fastest of {args.repeats}"
+        )
+        del content, few
+        outcome = {}
+        for dataset in DATASETS:
+            command = [sys.executable, __file__, "--child", dataset, name, str(args.repeats)]
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            outcome[dataset] = json.loads(output.splitlines()[-1])
+        slowest = min(outcome["mmdet"]["seconds"])
+        print(f"{'dataset':>13} {'seconds':>8} {'peak MB':>8} {'masks':>7} {'faster':>7}")
+        for dataset, result in outcome.items():
+            seconds, peak = min(result["seconds"]), max(result["peak_mb"])
+            print(
+                f"{dataset:>13} {seconds:8.2f} {peak:8.0f} {result['objects']:7} "
+                f"{slowest / seconds:6.1f}x",
+                flush=True,
+            )
+        if args.clips:
+            speed = frames_per_second(folder, args.workers, args.clips)
+            print(f"training pipeline, {args.workers} workers: {speed:.1f} frames per second")
+
+
+if __name__ == "__main__":
+    main()

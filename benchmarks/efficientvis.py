@@ -1,0 +1,127 @@
+"""Time and memory of EfficientVIS at test time: by the length of a clip, and clip after clip.
+
+Random frames, untrained weights. On a GPU the memory is the peak of PyTorch's allocator; on the CPU
+the peak of the resident memory of a process that does nothing else. The bytes of the tensors that a
+running video holds between two clips are counted as well.
+"""
+
+import argparse
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
+
+from mmvis_plugin.models import EfficientVIS
+from mmvis_plugin.utils import load_config, remove_pretrained
+
+EXAMPLE = """example:
+  python benchmarks/efficientvis.py configs/efficientvis/efficientvis_r50_ytvis19.py
+  python benchmarks/efficientvis.py configs/efficientvis/efficientvis_r18_shapes.py \\
+      --size 96 128 --clip-lengths 4 8 16"""
+MEGABYTE = 2**20
+
+
+def main() -> None:
+    args = parse_args()
+    # Each length in a process of its own: the peak of a process never goes down.
+    context = multiprocessing.get_context("spawn")
+    print(f"{args.config}, {args.size[0]} x {args.size[1]}, {args.device}, {args.clips} clips")
+    print("   T   ms/frame   peak MB   peak MB/frame of a clip   MB held, first and last clip")
+    for clip_length in args.clip_lengths:
+        with context.Pool(1) as pool:
+            rows = pool.apply(measure, (args, clip_length))
+        warm = rows[1:] or rows  # the first clip also pays for what is set up once
+        milliseconds = statistics.median(row["seconds"] for row in warm) / clip_length * 1e3
+        peak = max(row["peak"] for row in rows) / MEGABYTE
+        held = [rows[k]["held"] / MEGABYTE for k in (0, -1)]
+        print(
+            f"{clip_length:4d} {milliseconds:10.1f} {peak:9.0f} {peak / clip_length:12.1f}"
+            f"{held[0]:26.2f} {held[1]:8.2f}"
+        )
+        growth = " ".join(f"{row['peak'] / MEGABYTE:.0f}" for row in rows)
+        print(f"     peak MB after each clip: {growth}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config of an EfficientVIS")
+    parser.add_argument("--clip-lengths", type=int, nargs="+", default=[9, 18, 36])
+    parser.add_argument("--clips", type=int, default=10, help="length of the video (%(default)s)")
+    parser.add_argument("--size", type=int, nargs=2, default=[360, 640], help="height and width")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return parser.parse_args()
+
+
+def measure(args: argparse.Namespace, clip_length: int) -> list[dict[str, float]]:
+    """Segment a video of some clips.
+
+    Returns:
+        list[dict]: Per clip ``seconds``, ``peak`` bytes so far and ``held`` bytes after it.
+    """
+    model = build(args.config, clip_length).to(args.device).eval()
+    state, rows = model.start_video({}), []
+    height, width = args.size
+    padded = [-(-side // 32) * 32 for side in args.size]
+    for number in range(args.clips):
+        metas = [
+            dict(
+                frame_id=number * clip_length + t,
+                ori_shape=(height, width),
+                img_shape=(height, width),
+                scale_factor=(1.0, 1.0),
+            )
+            for t in range(clip_length)
+        ]
+        frames = torch.randn(clip_length, 3, *padded, device=args.device)
+        start = time.perf_counter()
+        model.step(state, frames, metas)
+        if frames.is_cuda:
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+        rows.append(dict(seconds=seconds, peak=peak_bytes(args.device), held=held_bytes(state)))
+    return rows
+
+
+def build(config: str, clip_length: int) -> EfficientVIS:
+    """The untrained model of a config with clips of another length."""
+    cfg = load_config(config)
+    remove_pretrained(cfg)
+    init_default_scope("mmdet")
+    torch.manual_seed(0)
+    return MODELS.build(dict(cfg.model, clip_length=clip_length))
+
+
+def peak_bytes(device: str) -> int:
+    """Most memory in use at once so far."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def held_bytes(state: object) -> int:
+    """Bytes of all tensors that a running video's state leads to."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors_in(state))
+
+
+def tensors_in(value: object) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+        return
+    if hasattr(value, "__dataclass_fields__"):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        for item in value:
+            yield from tensors_in(item)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Compare YTVISMetric with MMDetection's YouTubeVISMetric, from dense masks to the table.
+
+Both take the same predictions, frame by frame or video by video as each expects them: dense boolean
+masks as a model returns them, a new copy for each video. Each runs in a process of its own. The
+processor's time for making the masks is not counted; memory is the most that the process held, with
+the masks of the video at hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from measure import peak_memory, reset_peak_memory
+from pycocotools import mask as mask_utils
+from synthetic import Scene, make_annotations, make_results
+
+EXAMPLE = """example:
+  PYTHONPATH=. python benchmarks/metric.py --videos 60 --tracks 10
+"""
+
+
+def make_metric(name: str, folder: Path, classes: list[str]):
+    """Build a metric of either package."""
+    if name == "mmdet":
+        from mmdet.evaluation import YouTubeVISMetric
+
+        metric = YouTubeVISMetric()
+    else:
+        from mmvis_plugin.evaluation import YTVISMetric
+
+        metric = YTVISMetric(ann_file=str(folder / "gt.json"))
+    metric.dataset_meta = {"classes": classes}
+    return metric
+
+
+def predictions(gt: dict, results: list[dict]) -> Iterator[list]:
+    """Give the frames of each video as a video model returns them, with dense masks."""
+    from mmdet.structures import DetDataSample
+    from mmengine.structures import InstanceData
+
+    tracks, objects = defaultdict(list), defaultdict(list)
+    for table, items in ((tracks, results), (objects, gt["annotations"])):
+        for item in items:
+            table[item["video_id"]].append(item)
+    image_id = 0
+    for video in gt["videos"]:
+        frames = []
+        for t in range(video["length"]):
+            present = [
+                (n, track, track["segmentations"][t])
+                for n, track in enumerate(tracks[video["id"]])
+                if track["segmentations"][t]
+            ]
+            masks = mask_utils.decode([mask for _, _, mask in present]).transpose(2, 0, 1)
+            sample = DetDataSample(
+                metainfo=dict(
+                    img_id=image_id,
+                    video_id=video["id"],
+                    frame_id=t,
+                    ori_video_length=video["length"],
+                    ori_shape=(video["height"], video["width"]),
+                    # MMDetection's metric takes the annotations from the samples.
+                    instances=[
+                        dict(
+                            bbox_label=item["category_id"] - 1,
+                            bbox=item["bboxes"][t],
+                            mask=dict(item["segmentations"][t]),
+                            instance_id=item["id"],
+                            ignore_flag=0,
+                        )
+                        for item in objects[video["id"]]
+                        if item["segmentations"][t]
+                    ],
+                )
+            )
+            sample.pred_track_instances = InstanceData(
+                instances_id=torch.tensor([n for n, _, _ in present]),
+                labels=torch.tensor([track["category_id"] - 1 for _, track, _ in present]),
+                scores=torch.tensor([track["score"] for _, track, _ in present]),
+                bboxes=torch.zeros(len(present), 4),
+                masks=torch.from_numpy(np.ascontiguousarray(masks)).bool(),
+            )
+            frames.append(sample)
+            image_id += 1
+        yield frames
+
+
+def measure(name: str, folder: Path) -> dict:
+    """Time one metric on the files of a folder, in this process."""
+    from mmdet.structures import TrackDataSample
+
+    gt = json.loads((folder / "gt.json").read_text())
+    results = json.loads((folder / "results.json").read_text())
+    classes = [category["name"] for category in gt["categories"]]
+    reset_peak_memory()
+    metric = make_metric(name, folder, classes)
+    seconds = -time.process_time()
+    metric.process({}, [])  # reads the annotations
+    seconds += time.process_time()
+    old_numpy = mock.patch.object(np, "float", float, create=True)
+    with contextlib.redirect_stdout(io.StringIO()), old_numpy:
+        for frames in predictions(gt, results):
+            sample = TrackDataSample()
+            sample.video_data_samples = frames
+            seconds -= time.process_time()
+            # MMEngine's Evaluator gives the samples as dicts.
+            metric.process({}, [sample.to_dict()])
+            seconds += time.process_time()
+        seconds -= time.process_time()
+        figures = metric.evaluate(len(gt["videos"]))
+        seconds += time.process_time()
+    key = "youtube_vis/segm_mAP" if name == "mmdet" else "ytvis/AP"
+    return {"seconds": seconds, "peak_mb": peak_memory(), "AP": figures[key]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--videos", type=int, default=60)
+    parser.add_argument("--frames", type=int, default=25)
+    parser.add_argument("--tracks", type=int, default=10, help="per video")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        print(json.dumps(measure(args.child[0], Path(args.child[1]))))
+        return
+    scene = Scene(videos=args.videos, frames=args.frames)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        gt = make_annotations(scene)
+        (folder / "results.json").write_text(json.dumps(make_results(gt, scene, args.tracks)))
+        for annotation in gt["annotations"]:
+            del annotation["blobs"]
+        (folder / "gt.json").write_text(json.dumps(gt))
+        print(f"{scene}, {args.tracks} tracks per video")
+        print(f"{'metric':>13} {'CPU seconds':>12} {'peak MB':>8} {'AP':>7}")
+        for metric in ("mmvis_plugin", "mmdet"):
+            command = [sys.executable, __file__, "--child", metric, name]
+            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            result = json.loads(output.splitlines()[-1])
+            print(
+                f"{metric:>13} {result['seconds']:12.2f} {result['peak_mb']:8.0f} "
+                f"{result['AP']:7.4f}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

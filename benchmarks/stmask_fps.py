@@ -1,0 +1,97 @@
+"""Frames per second of STMask, frame by frame as in a stream.
+
+A frame counts from its resized and normalised pixels to run-length encoded masks at its size:
+network, temporal fusion, tracker. Weights and frames are random; before each frame the state of the
+video is set to a given number of instances, all of which are carried on and shown. (Without trained
+weights nothing is detected. What detections add is their masks and the similarities: little beside
+the network.)
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+from mmdet.registry import MODELS
+from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
+
+from mmvis_plugin.models.stmask import STMask
+from mmvis_plugin.utils import load_config, remove_pretrained
+
+EXAMPLE = """example:
+  python benchmarks/stmask_fps.py configs/stmask/stmask_r50-dcn_fca-ada_ytvis19.py --instances 10"""
+
+
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args.config)
+    remove_pretrained(cfg)
+    init_default_scope("mmdet")
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model).to(args.device).eval()
+    milliseconds = sorted(1e3 * seconds for seconds in measure(model, args))
+    median = statistics.median(milliseconds)
+    print(
+        f"{args.config}, {args.size[0]} x {args.size[1]}, {args.instances} instances, "
+        f"{args.device}, {torch.get_num_threads()} threads: {1e3 / median:.2f} frames/s "
+        f"(median {median:.1f} ms, {milliseconds[0]:.1f} to {milliseconds[-1]:.1f})"
+    )
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", help="config of an STMask")
+    parser.add_argument("--size", type=int, nargs=2, default=[360, 640], help="height and width")
+    parser.add_argument("--instances", type=int, default=10, help="default: %(default)s")
+    parser.add_argument("--frames", type=int, default=20, help="frames timed (%(default)s)")
+    parser.add_argument("--warmup", type=int, default=3, help="frames before (%(default)s)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return parser.parse_args()
+
+
+def measure(model: STMask, args: argparse.Namespace) -> list[float]:
+    """Seconds of each frame after the warm-up."""
+    height, width = args.size
+    meta = dict(ori_shape=(height, width), img_shape=(height, width))
+    padded = [-(-side // 32) * 32 for side in args.size]
+    state, seconds = model.start_video({}), []
+    for number in range(args.warmup + args.frames):
+        frame = torch.randn(1, 3, *padded, device=args.device)
+        if number > 0:  # temporal fusion needs a frame before
+            state.tracks = random_tracks(state.tracks, args.instances)
+        synchronize(args.device)
+        start = time.perf_counter()
+        model.step(state, frame, [meta])
+        synchronize(args.device)
+        seconds.append(time.perf_counter() - start)
+    return seconds[args.warmup :]
+
+
+def random_tracks(like: InstanceData, count: int) -> InstanceData:
+    """Instances seen in the last frame, with boxes of up to half the frame's sides."""
+    corners = 0.5 * torch.rand(count, 2)
+    sides = 0.1 + 0.4 * torch.rand(count, 2)
+    tracks = dict(
+        bboxes=torch.cat([corners, corners + sides], dim=1),
+        scores=torch.ones(count),
+        labels=torch.zeros(count),
+        coeffs=torch.randn(count, *like.coeffs.shape[1:]),
+        embeddings=torch.randn(count, *like.embeddings.shape[1:]),
+        masks=torch.ones(count, *like.masks.shape[1:]),
+        ids=torch.arange(count),
+        gaps=torch.zeros(count),
+    )
+    return InstanceData(**{name: values.to(like[name]) for name, values in tracks.items()})
+
+
+def synchronize(device: str) -> None:
+    """Wait for what a GPU has been given."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,230 @@
+"""tools/model_converters/efficientvis.py: QueryInst and Sparse R-CNN weights as a start."""
+
+import importlib.util
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.registry import MODELS
+from mmengine.config import ConfigDict
+from mmengine.registry import init_default_scope
+from mmengine.runner import load_checkpoint
+
+from mmvis_plugin.utils import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = ROOT / "configs/efficientvis/efficientvis_r18_shapes.py"
+CHANNELS, STAGES = 64, 3
+
+
+def load_tool():
+    path = ROOT / "tools/model_converters/efficientvis.py"
+    spec = importlib.util.spec_from_file_location("efficientvis_converter", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+tool = load_tool()
+
+
+def detector(masks=True, num_proposals=20, depth=18):
+    """QueryInst or Sparse R-CNN of the widths of our shapes config, all parameters random."""
+    init_default_scope("mmdet")
+
+    def conv(size, **changes):
+        return dict(
+            type="DynamicConv",
+            in_channels=CHANNELS,
+            feat_channels=32,
+            out_channels=CHANNELS,
+            input_feat_shape=size,
+            **changes,
+        )
+
+    def extractor(size):
+        return dict(
+            type="SingleRoIExtractor",
+            roi_layer=dict(type="RoIAlign", output_size=size, sampling_ratio=2),
+            out_channels=CHANNELS,
+            featmap_strides=[4, 8, 16, 32],
+        )
+
+    box_head = dict(
+        type="DIIHead",
+        num_classes=80,
+        in_channels=CHANNELS,
+        feedforward_channels=256,
+        dynamic_conv_cfg=conv(5),
+        loss_cls=dict(type="FocalLoss", use_sigmoid=True),
+    )
+    mask_head = dict(
+        type="DynamicMaskHead",
+        num_convs=2,
+        roi_feat_size=10,
+        in_channels=CHANNELS,
+        conv_out_channels=32,
+        num_classes=80,
+        norm_cfg=dict(type="BN"),
+        dynamic_conv_cfg=conv(10, with_proj=False),
+    )
+    with_masks = dict(mask_roi_extractor=extractor(10), mask_head=[mask_head] * STAGES)
+    torch.manual_seed(0)
+    model = MODELS.build(
+        dict(
+            type="QueryInst" if masks else "SparseRCNN",
+            data_preprocessor=dict(type="DetDataPreprocessor"),
+            backbone=dict(type="ResNet", depth=depth, base_channels=32),
+            neck=dict(type="FPN", in_channels=[32, 64, 128, 256], out_channels=64, num_outs=4),
+            rpn_head=dict(
+                type="EmbeddingRPNHead",
+                num_proposals=num_proposals,
+                proposal_feature_channel=CHANNELS,
+            ),
+            roi_head=dict(
+                type="SparseRoIHead",
+                num_stages=STAGES,
+                stage_loss_weights=[1] * STAGES,
+                proposal_feature_channel=CHANNELS,
+                bbox_roi_extractor=extractor(5),
+                bbox_head=[box_head] * STAGES,
+                **(with_masks if masks else {}),
+            ),
+            train_cfg=None,
+            test_cfg=ConfigDict(rpn=None, rcnn=dict()),
+        )
+    )
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value.uniform_(0.1, 0.9)
+    return model.eval()
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Function: the tool on a checkpoint, as from the command line; its report."""
+
+    def convert(checkpoint, config=CONFIG):
+        source = tmp_path / "source.pth"
+        torch.save(checkpoint, source)
+        arguments = [source, tmp_path / "out/start.pth", "--config", config]
+        monkeypatch.setattr(sys, "argv", ["efficientvis.py", *map(str, arguments)])
+        tool.main()
+        return capsys.readouterr().out
+
+    return convert
+
+
+@pytest.fixture(scope="module")
+def model():
+    init_default_scope("mmdet")
+    torch.manual_seed(1)
+    return MODELS.build(load_config(str(CONFIG)).model).eval()
+
+
+def test_queryinst_starts_every_shared_part(run, model, tmp_path):
+    source = detector()
+    report = run(dict(meta={}, state_dict=source.state_dict()))
+    written = torch.load(tmp_path / "out/start.pth", weights_only=True)["state_dict"]
+    initial = {key: value.clone() for key, value in model.state_dict().items()}
+    assert set(written) <= set(initial)
+    load_checkpoint(model, str(tmp_path / "out/start.pth"), map_location="cpu")
+
+    theirs = source.state_dict()
+    for key, value in model.state_dict().items():
+        if key.startswith(("backbone.", "neck.")):
+            assert torch.equal(value, theirs[key]), key
+    for number, stage in enumerate(model.tracklet_head.stages):
+        head = source.roi_head.bbox_head[number].state_dict()
+        for key, value in stage.state_dict().items():
+            if key.startswith(("temporal_attention", "fc_cls", "mask_head")):
+                continue
+            assert torch.equal(value, head[key]), key
+        # The convolutions of the mask head, with theirs in evaluation mode.
+        x = torch.randn(2, CHANNELS, 10, 10)
+        features = [x, x]
+        for ours, conv in zip(
+            stage.mask_head.convs, source.roi_head.mask_head[number].convs, strict=True
+        ):
+            features = [ours(features[0]), conv(features[1])]
+            torch.testing.assert_close(*features, rtol=1e-4, atol=1e-4)
+        upsample = source.roi_head.mask_head[number].upsample
+        assert torch.equal(stage.mask_head.upsample.weight, upsample.weight)
+
+    new = {re.sub(r"stages\.\d\.", "", key) for key in initial if key not in written}
+    assert {key.split(".")[1] for key in new} == {
+        "temporal_attention",
+        "temporal_attention_norm",
+        "fc_cls",
+        "mask_head",
+        "tracklets",
+    }
+    assert {key for key in new if "mask_head" in key} == {
+        f"tracklet_head.mask_head.conv_logits.{part}" for part in ("weight", "bias")
+    }
+    for line in (
+        "  backbone: 120 tensors",
+        "  tracklet_head.stages.*.attention.attn: 6 tensors",
+        "  normalisations of the mask heads, in their convolutions",
+        "  roi_head.bbox_head.*.fc_cls: 6 tensors (scores of COCO's classes, without background)",
+        "another shape: (20, 64) there, (10, 64) here",
+        "  tracklet_head.stages.*.temporal_attention_norm: 6 tensors",
+    ):
+        assert line in report
+    taken, rest = report.split("left out:")
+    left, new = rest.split("new, stays initialised:")
+    assert "fc_cls" in left and "fc_cls" in new and "fc_cls" not in taken
+
+
+def test_as_many_queries_as_proposals_start_from_them(run, model, tmp_path):
+    source = detector(num_proposals=10)
+    run(source.state_dict())  # also without the layout of a training checkpoint
+    written = torch.load(tmp_path / "out/start.pth", weights_only=True)["state_dict"]
+    key = "init_proposal_features.weight"
+    assert torch.equal(
+        written[f"tracklet_head.tracklets.{key}"], source.state_dict()[f"rpn_head.{key}"]
+    )
+
+
+def test_sparse_rcnn_has_no_masks(run):
+    report = run(dict(state_dict=detector(masks=False).state_dict()))
+    new = report.split("new, stays initialised:")[1]
+    assert "tracklet_head.stages.*.mask_head.convs.0.conv: 6 tensors" in new
+    assert "tracklet_head.stages.*.reg_fcs.0: 3 tensors" in report.split("left out:")[0]
+
+
+def test_another_model_or_backbone_is_refused(run, tmp_path):
+    with pytest.raises(SystemExit, match="^error: .*not a checkpoint of MMDetection's QueryInst"):
+        run(dict(state_dict={"backbone.conv1.weight": torch.zeros(1)}))
+    with pytest.raises(SystemExit, match="^error: The backbone of .* is not that of the config"):
+        run(dict(state_dict=detector(depth=34).state_dict()))
+    with pytest.raises(SystemExit, match="^error: The model of .* is a MaskProp"):
+        run({}, ROOT / "configs/maskprop/maskprop_r18_shapes.py")
+    assert not (tmp_path / "out").exists()
+
+
+class RunsOnLoad:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+def test_malicious_checkpoint_does_not_run(run, tmp_path):
+    marker = tmp_path / "marker"
+    with pytest.raises(SystemExit, match="^error: .*source.pth was not loaded"):
+        run(dict(state_dict={}, extra=RunsOnLoad(marker)))
+    assert not marker.exists()
+
+
+def test_help_has_an_example(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["efficientvis.py", "--help"])
+    with pytest.raises(SystemExit) as stop:
+        tool.main()
+    assert stop.value.code == 0
+    assert "python tools/model_converters/efficientvis.py" in capsys.readouterr().out

@@ -1,0 +1,238 @@
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mmvis_plugin.datasets import categories
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/models"))  # for stmask_original
+
+from stmask_original import backbone_layout, conv, released_layout  # noqa: E402
+
+CONFIG = ROOT / "configs/stmask/stmask_r50-dcn_fca-ada_ytvis19.py"
+IMAGE_CONFIG = ROOT / "configs/stmask/stmask_r50-dcn_fca-ada_coco.py"
+
+
+@pytest.fixture(scope="module")
+def converter():
+    path = ROOT / "tools/model_converters/stmask.py"
+    spec = importlib.util.spec_from_file_location("stmask_converter", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run(converter, monkeypatch, tmp_path):
+    """Function that runs the tool on weights and returns what it wrote."""
+
+    def run(weights, *options, name="weights.pth"):
+        torch.save(weights, tmp_path / name)
+        arguments = ["stmask.py", tmp_path / name, tmp_path / "out.pth", *options]
+        monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
+        converter.main()
+        return torch.load(tmp_path / "out.pth", weights_only=True)
+
+    return run
+
+
+def numbered(layout):
+    """Weights in which all values of the n-th tensor are n; they take no memory."""
+    return {
+        key: torch.tensor(float(n)).expand(shape) for n, (key, shape) in enumerate(layout.items())
+    }
+
+
+def yolact_plus_layout():
+    """Key -> shape of a YOLACT++ R-50 checkpoint: 9 anchors of 80 classes, mask re-scoring."""
+    layout = backbone_layout(50)
+    for i, channels in enumerate((2048, 1024, 512)):
+        layout |= conv(f"fpn.lat_layers.{i}", 256, channels, (1, 1))
+        layout |= conv(f"fpn.pred_layers.{i}", 256, 256)
+    for i in range(2):
+        layout |= conv(f"fpn.downsample_layers.{i}", 256, 256)
+    for i in (0, 2, 4, 8):
+        layout |= conv(f"proto_net.{i}", 256, 256)
+    layout |= conv("proto_net.10", 32, 256, (1, 1))
+    layout |= conv("prediction_layers.0.upfeature.0", 256, 256)
+    for branch, channels in (("bbox", 4), ("conf", 81), ("mask", 32)):
+        layout |= conv(f"prediction_layers.0.{branch}_layer", 9 * channels, 256)
+    layout |= conv("semantic_seg_conv", 80, 256, (1, 1))
+    for i, (inputs, outputs) in enumerate([(1, 8), (8, 16), (16, 32), (32, 64), (64, 128)]):
+        layout |= conv(f"maskiou_net.maskiou_net.{2 * i}", outputs, inputs)
+    return layout | conv("maskiou_net.maskiou_net.10", 80, 128, (1, 1))
+
+
+def image_layout(calibration, num_classes=80):
+    """An STMask model for images: without temporal fusion."""
+    layout = released_layout(50, calibration, num_classes)
+    return {key: shape for key, shape in layout.items() if not key.startswith("TemporalNet.")}
+
+
+@pytest.mark.parametrize("depth", [50, 101])
+@pytest.mark.parametrize("calibration", [None, "ada", "ali"])
+def test_every_released_weight_has_its_place(converter, depth, calibration):
+    name = "fca" + ("" if calibration is None else f"-{calibration}")
+    source = numbered(released_layout(depth, calibration))
+    conversion = converter.convert(source, "released.pth")
+    assert not conversion.dropped and conversion.is_video_model
+    assert len(conversion.state) + len(conversion.folded) == len(source)
+    assert len(conversion.folded) == {50: 7, 101: 11}[depth]
+    config = ROOT / f"configs/stmask/stmask_r{depth}-dcn_{name}_ytvis19.py"
+    model = converter.build_model(str(config))
+    converter.fit(conversion, model, config.name)
+    assert not conversion.fresh
+    assert conversion.state.keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("backbone.conv1.weight", "detector.backbone.conv1.weight"),
+        ("backbone.layers.0.1.bn2.bias", "detector.backbone.layer1.1.bn2.bias"),
+        (
+            "backbone.layers.3.0.downsample.1.weight",
+            "detector.backbone.layer4.0.downsample.1.weight",
+        ),
+        (
+            "backbone.layers.1.2.conv2.conv_offset_mask.bias",
+            "detector.backbone.layer2.2.conv2.conv_offset.bias",
+        ),
+        ("fpn.lat_layers.0.weight", "detector.neck.lateral_convs.2.conv.weight"),
+        ("fpn.pred_layers.2.bias", "detector.neck.fpn_convs.0.conv.bias"),
+        ("fpn.downsample_layers.1.bias", "detector.neck.fpn_convs.4.conv.bias"),
+        ("proto_net.10.weight", "detector.mask_head.protonet.10.weight"),
+        ("prediction_layers.0.upfeature.0.bias", "detector.bbox_head.shared_conv.conv.bias"),
+        ("prediction_layers.0.bbox_extra.2.bias", "detector.bbox_head.reg_convs.1.conv.bias"),
+        ("prediction_layers.0.track_extra.0.bias", "detector.bbox_head.track_convs.0.conv.bias"),
+        ("prediction_layers.0.bbox_layer.1.weight", "detector.bbox_head.reg_preds.1.weight"),
+        ("prediction_layers.0.mask_layer.0.bias", "detector.bbox_head.mask_preds.0.bias"),
+        (
+            "prediction_layers.0.centerness_layer.2.bias",
+            "detector.bbox_head.centerness_preds.2.bias",
+        ),
+        (
+            "prediction_layers.0.conf_layer.1.conv_adaption.weight",
+            "detector.bbox_head.cls_preds.1.conv_adapt.weight",
+        ),
+        (
+            "prediction_layers.0.conf_layer.2.conv_offset.weight",
+            "detector.bbox_head.cls_preds.2.conv_offset.weight",
+        ),
+        (
+            "prediction_layers.0.conf_layer.0.conv.bias",
+            "detector.bbox_head.cls_preds.0.conv_pred.bias",
+        ),
+        ("TemporalNet.conv2.bias", "temporal_fusion.convs.1.conv.bias"),
+        ("TemporalNet.fc_coeff.weight", "temporal_fusion.fc_coeff.weight"),
+    ],
+)
+def test_names(converter, theirs, ours):
+    source = numbered(released_layout(50, "ada"))
+    converted = converter.convert(source, "released.pth").state[ours]
+    assert converted.shape == source[theirs].shape
+    assert converted.flatten()[0] == source[theirs].flatten()[0]
+
+
+def test_bias_of_a_deformable_convolution_goes_into_the_norm(converter):
+    torch.manual_seed(0)
+    source = {key: torch.rand(shape) for key, shape in released_layout(50).items()}
+    state = converter.convert(source, "released.pth").state
+    block = "backbone.layers.2.4"
+    x = torch.randn(2, 256, 3, 3)
+
+    def norm(statistics):
+        keys = ("running_mean", "running_var", "weight", "bias")
+        return (statistics(key) for key in keys)
+
+    bias = source[f"{block}.conv2.bias"][:, None, None]
+    expected = F.batch_norm(x + bias, *norm(lambda key: source[f"{block}.bn2.{key}"]))
+    ours = F.batch_norm(x, *norm(lambda key: state[f"detector.backbone.layer3.4.bn2.{key}"]))
+    torch.testing.assert_close(ours, expected)
+
+
+def test_yolact_plus_starts_a_training(run, converter, capsys):
+    source = numbered(yolact_plus_layout())
+    written = run(source, "--config", CONFIG)
+    state, output = written["state_dict"], capsys.readouterr().out
+    assert "classes" not in written["meta"].get("dataset_meta", {})
+    assert state["detector.neck.lateral_convs.1.conv.weight"].shape == (256, 1024, 1, 1)
+    assert "a training start" in output
+    for reason in ("mask re-scoring", "semantic branch", "for all anchors of YOLACT++ at once"):
+        assert reason in output
+    assert "not in the source  temporal_fusion.fc_box.weight" in output
+    assert "not in the source  detector.bbox_head.reg_convs.0.conv.weight" in output
+    named = sum(line.startswith(("  dropped", "  folded")) for line in output.splitlines())
+    assert named + len(state) == len(source)
+    wanted = converter.build_model(str(CONFIG)).state_dict().keys()
+    assert state.keys() < wanted
+    anew = ("temporal_fusion.", "detector.bbox_head.")
+    assert all(key.startswith(anew) for key in wanted - state.keys())
+
+
+def test_image_model_for_the_same_classes_is_complete(run, converter):
+    state = run(numbered(image_layout("ada")), "--config", IMAGE_CONFIG)["state_dict"]
+    assert state.keys() == converter.build_model(str(IMAGE_CONFIG)).state_dict().keys()
+
+
+def test_image_model_starts_a_training_on_other_classes(run, capsys):
+    state = run(numbered(image_layout("ali")), "--config", CONFIG)["state_dict"]
+    output = capsys.readouterr().out
+    layer = "detector.bbox_head.cls_preds.1"
+    reason = f"{layer}.conv_pred.bias is (81,) here, the model has (41,)"
+    assert f"dropped  prediction_layers.0.conf_layer.1.conv.bias: {reason}" in output
+    assert f"not in the source  {layer}.conv_offset.weight" in output
+    assert f"{layer}.conv_adapt.weight" in state and f"{layer}.conv_pred.bias" not in state
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "file", "options", "names"),
+    [
+        (40, "STMask_plus_resnet50.pth", [], categories.YTVIS19),
+        (40, "STMask_plus_resnet50_YTVIS2021.pth", [], categories.YTVIS21),
+        (40, "mine.pth", ["--classes", "ytvis21"], categories.YTVIS21),
+        (25, "STMask_plus_resnet50_OVIS.pth", [], categories.OVIS),
+        (7, "mine.pth", [], None),
+    ],
+)
+def test_class_names(run, num_classes, file, options, names):
+    written = run(numbered(released_layout(50, None, num_classes)), *options, name=file)
+    assert written["meta"].get("dataset_meta", {}).get("classes") == names
+
+
+def other_weights():
+    ours = {"state_dict": {"detector.backbone.conv1.weight": torch.zeros(1)}, "meta": {}}
+    resnet = {"conv1.weight": torch.zeros(1)}
+    extended = numbered(released_layout(50) | {"prediction_layers.0.depth_layer.weight": (1,)})
+    incomplete = numbered(released_layout(50, "ada"))
+    del incomplete["fpn.pred_layers.1.bias"]
+    return [
+        (ours, [], "weights only: 'state_dict' is a dict"),
+        (resnet, [], "not a checkpoint of STMask or YOLACT.*no backbone.conv1.weight"),
+        ({}, [], "not a checkpoint of STMask or YOLACT"),
+        (extended, [], "another model.*prediction_layers.0.depth_layer.weight"),
+        (incomplete, ["--config", CONFIG], "1 weights differ.*fpn_convs.1.conv.bias is missing"),
+        (numbered(released_layout(101, "ada")), ["--config", CONFIG], "not of the model in .*r50"),
+        (
+            numbered(released_layout(50, "ali")),
+            ["--config", CONFIG],
+            "conv_offset.weight is missing",
+        ),
+        (numbered(released_layout(50, "ada", 25)), ["--config", CONFIG], r"\(26,.*model has \(41,"),
+        (numbered(released_layout(50)), ["--classes", "ovis"], "25 names, the model 40 classes"),
+        (numbered(released_layout(50)), ["--config", "none.py"], "none.py does not exist"),
+        ({"model": nn.Linear(1, 1)}, [], "was not loaded"),
+    ]
+
+
+@pytest.mark.parametrize(("weights", "options", "message"), other_weights())
+def test_wrong_input_is_one_line_and_leaves_no_file(run, tmp_path, weights, options, message):
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"):
+        run(weights, *options)
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.pth"]

@@ -1,0 +1,323 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pycocotools import mask as mask_utils
+
+from mmvis_plugin.utils import rle as rle_module
+from mmvis_plugin.utils.rle import (
+    RLEError,
+    compress_runs,
+    decode_runs,
+    encode_masks,
+    intersections,
+    mask_areas,
+    parse_masks,
+    rle_pixels,
+    to_rle,
+)
+
+HEIGHT, WIDTH = 24, 32
+
+masks = st.tuples(st.integers(1, 20), st.integers(1, 20)).flatmap(
+    lambda size: arrays(np.uint8, size, elements=st.integers(0, 1))
+)
+small_masks = arrays(np.uint8, (5, 6), elements=st.integers(0, 1))
+
+
+def compressed(mask):
+    rle = mask_utils.encode(np.asfortranarray(mask))
+    return dict(size=list(rle["size"]), counts=rle["counts"].decode())
+
+
+def uncompressed(mask):
+    flat = mask.T.ravel()
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff([0, *edges, flat.size]).tolist()
+    return dict(size=list(mask.shape), counts=[0, *runs] if flat[0] else runs)
+
+
+def box_mask(x, y, w, h):
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[y : y + h, x : x + w] = 1
+    return mask
+
+
+def box_polygons(x, y, w, h):
+    return [[x, y, x + w, y, x + w, y + h, x, y + h]]
+
+
+texts_of_masks = masks.map(lambda mask: compressed(mask)["counts"])
+
+
+# --- parsing ----------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(masks)
+def test_every_form_of_rle_becomes_the_same_text(mask):
+    expected = compressed(mask)
+    as_bytes = dict(expected, counts=expected["counts"].encode())
+    for form in (expected, as_bytes, uncompressed(mask), dict(expected, size=mask.shape)):
+        assert to_rle(form, *mask.shape) == expected
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2**24 - 1), min_size=1, max_size=9))  # pycocotools overflows above
+def test_lengths_are_compressed_as_pycocotools_does(runs):
+    expected = mask_utils.frPyObjects(dict(size=[1, 1], counts=runs), 1, 1)
+    assert compress_runs(np.array(runs)) == expected["counts"].decode()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 20), st.integers(0, 15), st.integers(1, 9), st.integers(1, 8))
+def test_polygon_becomes_its_pixels(x, y, w, h):
+    rle = to_rle(box_polygons(x, y, w, h), HEIGHT, WIDTH)
+    assert np.array_equal(mask_utils.decode(rle), box_mask(x, y, w, h))
+
+
+BOX = compressed(box_mask(4, 5, 6, 7))
+
+
+def test_masks_of_a_track_in_mixed_forms():
+    mask = box_mask(4, 5, 6, 7)
+    track = [BOX, None, [], {}, uncompressed(mask), box_polygons(4, 5, 6, 7)]
+    assert parse_masks(track, 6, HEIGHT, WIDTH) == [BOX, None, None, None, BOX, BOX]
+
+
+def test_compressed_masks_are_not_copied():
+    track = [BOX, None, []]
+    assert parse_masks(track, 3, HEIGHT, WIDTH) is track
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (dict(BOX, size=[32, 24]), r"size \[32, 24\] in a video of 24 x 32"),
+        (dict(counts="PPYo0"), "'size'"),
+        (dict(size=3, counts="PPYo0"), "'size'"),
+        ("x", "polygons"),
+        (7, "polygons"),
+        (dict(BOX, counts=[1, 2]), "add up to 3, not 24 x 32"),
+        (dict(BOX, counts=[800, -32]), "run lengths"),
+        (dict(BOX, counts=[767.5, 0.5]), "run lengths"),
+        (dict(BOX, counts=[1, [2]]), "run lengths"),
+        (dict(BOX, counts=7), "run lengths"),
+        ([[1, 2, 3, 4]], "3 or more points"),
+        ([[1, 2, 3, 4, 5, 6, 7]], "flat list"),
+        ([1, 2, 3, 4, 5, 6], "flat list"),
+        ([[1, 2, 3, 4, 5, None]], "finite"),
+        ([[1, 2, 3, 4, 5, float("inf")]], "finite"),
+    ],
+)
+def test_what_is_no_mask_is_named_with_its_frame(mask, message):
+    with pytest.raises(RLEError, match=message):
+        to_rle(mask, HEIGHT, WIDTH)
+    with pytest.raises(RLEError, match=message) as caught:
+        parse_masks([BOX, None, mask], 3, HEIGHT, WIDTH)
+    assert caught.value.index == 2
+
+
+@pytest.mark.parametrize(
+    ("track", "got"), [([BOX], "got 1"), (None, "got NoneType"), ("ab", "got str")]
+)
+def test_a_track_has_an_entry_for_each_frame(track, got):
+    with pytest.raises(RLEError, match=f"a list of 2, one for each of the frames, {got}") as caught:
+        parse_masks(track, 2, HEIGHT, WIDTH)
+    assert caught.value.index is None
+
+
+# --- encoding ---------------------------------------------------------------------------------
+
+stacks = st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)).flatmap(
+    lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 0, 1, 255]))
+)
+
+
+@settings(deadline=None)
+@given(stacks)
+def test_dense_masks_are_encoded_as_pycocotools_does(dense):
+    expected = [compressed((mask > 0).astype(np.uint8)) for mask in dense]
+    turned = dense.transpose(0, 2, 1).copy().transpose(0, 2, 1)  # not contiguous
+    for masks_ in (dense, dense > 0, turned, dense.astype(np.int64) - 256 * (dense == 255)):
+        assert encode_masks(masks_) == expected
+        assert encode_masks(torch.from_numpy(masks_)) == expected
+
+
+@settings(deadline=None)
+@given(stacks)
+def test_changes_are_found_on_a_device_as_on_the_cpu(dense):
+    """The same operations; there is no other device here."""
+    found = rle_module._changes_on_device(torch.from_numpy(dense) != 0)
+    for (inside, tops), mask in zip(found, dense > 0, strict=True):
+        expected = rle_module._changes(mask)
+        assert np.array_equal(np.sort(inside), np.sort(expected[0]))
+        assert np.array_equal(tops, expected[1])
+
+
+def test_no_dense_masks():
+    assert encode_masks(np.zeros((0, 5, 6), bool)) == encode_masks(torch.zeros(0, 5, 6)) == []
+
+
+# --- measuring --------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.lists(masks, min_size=1, max_size=6))
+def test_runs_of_many_masks(many):
+    runs = decode_runs([compressed(mask)["counts"] for mask in many])
+    assert runs.pixels.tolist() == [mask.size for mask in many]
+    assert runs.areas.tolist() == [mask.sum() for mask in many]
+    begin = 0
+    for mask, stop in zip(many, runs.stops, strict=True):
+        flat = np.zeros(mask.size, np.uint8)
+        for start, end in runs.bounds[begin:stop].reshape(-1, 2):
+            flat[start:end] += 1
+        assert np.array_equal(flat, mask.T.ravel())
+        begin = stop
+
+
+def test_large_masks_and_offsets_do_not_overflow():
+    mask = np.zeros((1080, 1920), np.uint8)
+    mask[500:900, 300:1500] = 1
+    counts = [compressed(mask)["counts"]] * 3
+    far = 10**12
+    runs = decode_runs(counts, np.array([0, 1, 2]) * far)
+    assert runs.pixels.tolist() == [mask.size] * 3
+    assert runs.areas.tolist() == [mask.sum()] * 3
+    one, _, three = runs.bounds.reshape(3, -1)
+    assert np.array_equal(three, one + 2 * far)
+
+
+def test_no_masks_at_all():
+    runs = decode_runs([])
+    assert [len(x) for x in runs] == [0, 0, 0, 0]
+    assert mask_areas([None, []], HEIGHT, WIDTH).tolist() == [0, 0]
+
+
+def test_areas_of_more_masks_than_pycocotools_takes_at_once():
+    rles = [compressed(box_mask(0, 0, 1 + i % 9, 2)) for i in range(300)]
+    expected = [2 * (1 + i % 9) for i in range(300)]
+    assert mask_areas(rles, HEIGHT, WIDTH).tolist() == expected
+
+
+GOOD = BOX["counts"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ("", "non-empty"),
+        (GOOD[:-1], "cut off"),  # in a number
+        ("\u00e9~", "not RLE"),
+        (b"\xff\xfe", "not RLE"),
+        (GOOD + "/", "not RLE"),
+        (GOOD + "p", "not RLE"),
+        ("0O", "not RLE"),  # a run of -1
+        (GOOD + "5", "780 pixels, not a mask of 24 x 32"),
+        (compressed(np.zeros((24, 31), np.uint8))["counts"], "744 pixels, not a mask of 24 x 32"),
+    ],
+)
+def test_text_that_is_no_mask_of_the_size(counts, message):
+    with pytest.raises(RLEError, match=message) as caught:
+        mask_areas([BOX, None, dict(BOX, counts=counts), BOX], HEIGHT, WIDTH)
+    assert caught.value.index == 2
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(max_size=12) | st.binary(max_size=12), min_size=1, max_size=5))
+def test_any_text_is_measured_without_a_crash(texts):
+    runs = decode_runs(texts)
+    assert runs.pixels.shape == (len(texts),)
+    bad = runs.pixels < 0
+    assert (np.diff(runs.stops, prepend=0)[bad] == 0).all() and (runs.areas[bad] == 0).all()
+
+
+@settings(deadline=None)
+@given(st.lists(st.text("0123PQo_", max_size=8), min_size=1, max_size=5))
+def test_texts_do_not_disturb_each_other(texts):
+    alone = [int(rle_pixels([text])[0]) for text in texts]
+    assert rle_pixels(texts).tolist() == alone
+
+
+@settings(deadline=None)
+@given(st.lists(small_masks, min_size=2, max_size=5))
+def test_intersections_of_masks(many):
+    runs = decode_runs([compressed(mask)["counts"] for mask in many])
+    spans = np.stack([np.r_[0, runs.stops[:-1]], runs.stops], axis=1)
+    first, second = np.indices((len(many), len(many))).reshape(2, -1)
+    flat = np.stack(many).reshape(len(many), -1).astype(int)
+    shared = intersections(runs.bounds, spans, first, second)
+    assert shared.tolist() == (flat @ flat.T).ravel().tolist()
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(small_masks, min_size=3, max_size=3), min_size=2, max_size=4))
+def test_masks_of_a_track_are_one_long_mask(tracks):
+    counts = [compressed(mask)["counts"] for track in tracks for mask in track]
+    runs = decode_runs(counts, np.tile(np.arange(3) * 30, len(tracks)))
+    stops = runs.stops[2::3]
+    spans = np.stack([np.r_[0, stops[:-1]], stops], axis=1)
+    first, second = np.indices((len(tracks), len(tracks))).reshape(2, -1)
+    flat = np.stack([np.stack(track).ravel() for track in tracks]).astype(int)
+    shared = intersections(runs.bounds, spans, first, second)
+    assert shared.tolist() == (flat @ flat.T).ravel().tolist()
+
+
+# --- with and without numba -------------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(
+        st.text("0123PQRo_`n", max_size=9) | masks.map(lambda m: compressed(m)["counts"]),
+        min_size=1,
+    )
+)
+def test_plain_python_gives_what_numba_gives(texts):
+    if rle_module.numba is None:
+        pytest.skip("numba is not installed")
+    expected = decode_runs(texts)
+    compiled = {
+        name: getattr(rle_module, name)
+        for name in ("_number", "_decode", "_intersect", "_compress")
+    }
+    spans = np.stack([np.r_[0, expected.stops[:-1]], expected.stops], axis=1)[: len(texts)]
+    pairs = np.indices((len(texts), len(texts))).reshape(2, -1)
+    shared = intersections(expected.bounds, spans, *pairs)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rle_module, "numba", None)
+        for name, function in compiled.items():
+            patch.setattr(rle_module, name, function.py_func)
+        plain = decode_runs(texts)
+        assert np.array_equal(intersections(plain.bounds, spans, *pairs), shared)
+        runs = np.array([5, 1, 0, 70000, 31, 32])
+        assert (
+            compress_runs(runs)
+            == mask_utils.frPyObjects(dict(size=[1, 1], counts=runs.tolist()), 1, 1)[
+                "counts"
+            ].decode()
+        )
+    for one, other in zip(plain, expected, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_without_numba_it_says_so_and_works():
+    code = (
+        "import sys, warnings; sys.modules['numba'] = None\n"
+        "with warnings.catch_warnings(record=True) as caught:\n"
+        "    warnings.simplefilter('always')\n"
+        "    import importlib.util as u\n"
+        f"    spec = u.spec_from_file_location('rle', {rle_module.__file__!r})\n"
+        "    rle = u.module_from_spec(spec); sys.modules['rle'] = rle\n"
+        "    spec.loader.exec_module(rle)\n"
+        "assert 'numba is not installed' in str(caught[-1].message), caught\n"
+        f"print(rle.mask_areas([{BOX!r}], {HEIGHT}, {WIDTH}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "[42]\n", done.stderr

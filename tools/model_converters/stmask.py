@@ -1,0 +1,347 @@
+"""Turns the authors' STMask weights, or YOLACT++ weights to start training from, into ours."""
+
+import argparse
+import operator
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmvis_plugin.utils import CheckpointError, ConfigError, load_checkpoint_safely
+
+EXAMPLES = """examples:
+  python tools/model_converters/stmask.py STMask_plus_resnet50_ada.pth stmask_r50_ada.pth \\
+      --config configs/stmask/stmask_r50-dcn_fca-ada_ytvis19.py
+  python tools/model_converters/stmask.py yolact_plus_resnet50_54_800000.pth yolact_r50.pth
+
+Released STMask models give what they gave in the authors' code. Models trained on COCO (YOLACT++,
+and the authors' own with feature calibration) are for load_from: they lack temporal fusion, and
+their classes are others. With the config of an image model (type STMaskDetector) the file is laid
+out for that one."""
+
+HEAD = r"prediction_layers\.0"
+CONV = r"(weight|bias)"
+NORM = r"(?:weight|bias|running_mean|running_var|num_batches_tracked)"
+
+
+def branch_rules(theirs: str, ours: str) -> list[tuple[str, str]]:
+    """How the weights of a branch of the head are renamed."""
+    layer, preds = rf"{HEAD}\.{theirs}_layer\.(\d)", rf"detector.bbox_head.{ours}_preds.\1"
+    tower = rf"detector.bbox_head.{ours}_convs.<\1/2>.conv.\2"
+    return [
+        (rf"{HEAD}\.{theirs}_extra\.([02])\.{CONV}", tower),
+        (rf"{layer}\.{CONV}", rf"{preds}.\2"),
+        # Layers that are calibrated for boxes:
+        (rf"{layer}\.conv_offset\.weight", rf"{preds}.conv_offset.weight"),
+        (rf"{layer}\.conv_adaption\.weight", rf"{preds}.conv_adapt.weight"),
+        (rf"{layer}\.conv\.{CONV}", rf"{preds}.conv_pred.\2"),
+    ]
+
+
+# Source key -> ours, as regular expressions; <...> is calculated.
+RENAMED = [
+    (rf"backbone\.(conv1\.weight|bn1\.{NORM})", r"detector.backbone.\1"),
+    (
+        rf"backbone\.layers\.(\d)\.(\d+\.(?:conv\d\.weight|(?:bn|downsample\.)\d\.{NORM}))",
+        r"detector.backbone.layer<\1+1>.\2",
+    ),
+    (
+        rf"backbone\.layers\.(\d)\.(\d+)\.conv2\.conv_offset_mask\.{CONV}",
+        r"detector.backbone.layer<\1+1>.\2.conv2.conv_offset.\3",
+    ),
+    # The authors count the backbone's levels from the coarsest one.
+    (rf"fpn\.lat_layers\.([0-2])\.{CONV}", r"detector.neck.lateral_convs.<2-\1>.conv.\2"),
+    (rf"fpn\.pred_layers\.([0-2])\.{CONV}", r"detector.neck.fpn_convs.<2-\1>.conv.\2"),
+    (rf"fpn\.downsample_layers\.([01])\.{CONV}", r"detector.neck.fpn_convs.<3+\1>.conv.\2"),
+    (rf"proto_net\.(\d+)\.{CONV}", r"detector.mask_head.protonet.\1.\2"),
+    (rf"{HEAD}\.upfeature\.0\.{CONV}", r"detector.bbox_head.shared_conv.conv.\1"),
+    (rf"{HEAD}\.centerness_layer\.(\d)\.{CONV}", r"detector.bbox_head.centerness_preds.\1.\2"),
+    *branch_rules("bbox", "reg"),
+    *branch_rules("conf", "cls"),
+    *branch_rules("mask", "mask"),
+    *branch_rules("track", "track"),
+    (rf"TemporalNet\.conv([1-3])\.{CONV}", r"temporal_fusion.convs.<\1-1>.conv.\2"),
+    (rf"TemporalNet\.fc\.{CONV}", r"temporal_fusion.fc_box.\1"),
+    (rf"TemporalNet\.fc_coeff\.{CONV}", r"temporal_fusion.fc_coeff.\1"),
+]
+OPERATORS = {"+": operator.add, "-": operator.sub, "/": operator.floordiv}
+DCN_BIAS = re.compile(r"(backbone\.layers\.\d\.\d+)\.conv2\.bias")
+DROPPED = [
+    (r"backbone\.layer\d\..+", "the same as backbone.layers, under its older name"),
+    (r"fpn\.downsample_layers\.[2-9]\..+", "a level beyond P7"),
+    (r"maskiou_net\..+", "mask re-scoring of YOLACT++; STMask scores with the centerness"),
+    (r"semantic_seg_conv\..+", "semantic branch of YOLACT++; STMask trains without"),
+    (r"class_existence_fc\..+", "class existence branch of YOLACT; STMask trains without"),
+    (
+        rf"{HEAD}\.(bbox|conf|mask)_layer\.(weight|bias)",
+        "predicts for all anchors of YOLACT++ at once; STMask has a layer for each of its own",
+    ),
+]
+# What every source has.
+REQUIRED = (
+    "backbone.conv1.weight",
+    "backbone.layers.0.0.conv1.weight",
+    "fpn.lat_layers.0.weight",
+    "proto_net.0.weight",
+    "prediction_layers.0.upfeature.0.weight",
+)
+# What training from images may lack, or have for other classes.
+TRAINED_ANEW = re.compile(
+    r"temporal_fusion\.|(detector\.)?bbox_head\.\w+_(convs|preds)\.|.+\.conv2\.conv_offset\."
+)
+
+
+@dataclass
+class Conversion:
+    """Weights in our layout and what became of the source's.
+
+    Attributes:
+        state: Our key -> tensor.
+        origins: Our key -> source key.
+        dropped: Source key -> reason.
+        folded: Source keys of biases that went into the statistics of a normalisation.
+        is_video_model: Whether the source is a whole STMask; otherwise it is a training start.
+        fresh: Keys of the model that the source has no values for; known once there is a model.
+    """
+
+    state: dict[str, Tensor] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    folded: list[str] = field(default_factory=list)
+    is_video_model: bool = False
+    fresh: list[str] = field(default_factory=list)
+
+
+def main() -> None:
+    args = parse_args()
+    try:
+        conversion = convert(load_source(args.src), args.src)
+        if args.config:
+            fit(conversion, build_model(args.config), args.config)
+        classes = class_names(conversion, args.classes, args.src.name)
+        write(conversion, classes, args.dst)
+    except (CheckpointError, ConfigError) as error:
+        sys.exit(f"error: {error}")
+    print(report(conversion, args.dst))
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("src", type=Path, help="weights of STMask or of YOLACT++")
+    parser.add_argument("dst", type=Path, help="file to write")
+    parser.add_argument("--config", help="our config of that model, to check the result against")
+    parser.add_argument(
+        "--classes",
+        choices=("ytvis19", "ytvis21", "ovis"),
+        help="class names to store with an STMask model; by default its number of classes and the "
+        "authors' file names (YTVIS2021) tell",
+    )
+    return parser.parse_args()
+
+
+def load_source(path: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint.
+
+    Raises:
+        CheckpointError: It cannot be read, or is not a plain dict of tensors.
+    """
+    source = load_checkpoint_safely(path)
+    strange = [key for key, value in source.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise CheckpointError(
+            f"{path} is not of STMask or YOLACT++, whose checkpoints hold weights only: "
+            f"{strange[0]!r} is a {type(source[strange[0]]).__name__}"
+        )
+    return source
+
+
+def convert(source: Mapping[str, Tensor], name: str | Path) -> Conversion:
+    """Rename the weights of a checkpoint.
+
+    The authors' deformable convolutions have a bias in front of a batch normalisation; ours have
+    none, and the running mean takes it over: (x + b - mean) = x - (mean - b).
+
+    Args:
+        source: Weights by the authors' keys.
+        name: The file they come from, for messages.
+
+    Returns:
+        Conversion: Weights by the keys of an ``STMask``.
+
+    Raises:
+        CheckpointError: The weights are not of STMask or YOLACT++, or some of an STMask model have
+            no place in ours.
+    """
+    missing = [key for key in REQUIRED if key not in source]
+    if missing:
+        raise CheckpointError(
+            f"{name} is not a checkpoint of STMask or YOLACT++: it has no {missing[0]}, "
+            f"but for example {next(iter(source), 'nothing')}"
+        )
+    result = Conversion(is_video_model=any(key.startswith("TemporalNet.") for key in source))
+    for key, tensor in source.items():
+        if DCN_BIAS.fullmatch(key):
+            result.folded.append(key)
+        elif (ours := our_key(key)) is not None:
+            result.state[ours], result.origins[ours] = tensor, key
+        else:
+            result.dropped[key] = reason_to_drop(key)
+    for key in result.folded:
+        fold_bias(result.state, source[key], DCN_BIAS.fullmatch(key)[1], name)
+    unknown = [key for key, reason in result.dropped.items() if reason == UNKNOWN]
+    if unknown and result.is_video_model:
+        raise CheckpointError(
+            f"{name} is of another model than those STMask's authors released: "
+            f"{len(unknown)} of its weights have no place in ours ({', '.join(unknown[:3])} ...)"
+        )
+    return result
+
+
+UNKNOWN = "not a part of STMask"
+
+
+def our_key(key: str) -> str | None:
+    """The key of an ``STMask`` for one of the authors'; None if it has none."""
+    for pattern, template in RENAMED:
+        match = re.fullmatch(pattern, key)
+        if match:
+            return re.sub(r"<(\d)([-+/])(\d)>", _calculate, match.expand(template))
+    return None
+
+
+def _calculate(term: re.Match) -> str:
+    return str(OPERATORS[term[2]](int(term[1]), int(term[3])))
+
+
+def reason_to_drop(key: str) -> str:
+    """Why a source key has no place in our model."""
+    return next((reason for pattern, reason in DROPPED if re.fullmatch(pattern, key)), UNKNOWN)
+
+
+def fold_bias(state: dict[str, Tensor], bias: Tensor, block: str, name: str | Path) -> None:
+    """Move the bias of a block's deformable convolution into the normalisation behind it."""
+    key = our_key(f"{block}.bn2.running_mean")
+    if key not in state:
+        raise CheckpointError(f"{name} has {block}.conv2.bias, but no {block}.bn2.running_mean")
+    state[key] = (state[key].double() - bias.double()).to(state[key].dtype)
+
+
+def build_model(path: str) -> torch.nn.Module:
+    """The model of a config: names and shapes, without memory for the weights."""
+    from mmdet.registry import MODELS
+    from mmengine.registry import init_default_scope
+
+    from mmvis_plugin.utils import config as tools
+
+    cfg = tools.load_config(path)
+    init_default_scope(cfg.get("default_scope", "mmdet"))
+    with torch.device("meta"):
+        return MODELS.build(cfg.model)
+
+
+def fit(conversion: Conversion, model: torch.nn.Module, config: str) -> None:
+    """Check converted weights against a model; drop what a training start has for other classes.
+
+    Args:
+        conversion: Changed in place.
+        model: An ``STMask``, or an ``STMaskDetector``, whose keys have no prefix.
+        config: Its config, for messages.
+
+    Raises:
+        CheckpointError: The weights are of another model.
+    """
+    from mmvis_plugin.models.stmask import STMaskDetector
+
+    if isinstance(model, STMaskDetector):
+        for ours in [ours for ours in conversion.state if ours.startswith("temporal_fusion.")]:
+            drop(conversion, ours, "temporal fusion, which an image model has not")
+        conversion.state, conversion.origins = (
+            {ours.removeprefix("detector."): value for ours, value in mapping.items()}
+            for mapping in (conversion.state, conversion.origins)
+        )
+    wanted = {ours: tuple(tensor.shape) for ours, tensor in model.state_dict().items()}
+    problems = []
+    for ours, tensor in list(conversion.state.items()):
+        shape = tuple(tensor.shape)
+        if shape == wanted.get(ours):
+            continue
+        place = f"the model has {wanted[ours]}" if ours in wanted else "the model has none"
+        if not conversion.is_video_model and TRAINED_ANEW.match(ours):
+            drop(conversion, ours, f"{ours} is {shape} here, {place}")
+        else:
+            problems.append(f"{ours} is {shape}, {place}")
+    conversion.fresh = [ours for ours in wanted if ours not in conversion.state]
+    problems += [
+        f"{ours} is missing"
+        for ours in conversion.fresh
+        if conversion.is_video_model or not TRAINED_ANEW.match(ours)
+    ]
+    if problems:
+        raise CheckpointError(
+            f"the checkpoint is not of the model in {config} (backbone, classes, calibration): "
+            f"{len(problems)} weights differ, for example {problems[0]}"
+        )
+
+
+def drop(conversion: Conversion, ours: str, reason: str) -> None:
+    """Take a weight out again."""
+    del conversion.state[ours]
+    conversion.dropped[conversion.origins.pop(ours)] = reason
+
+
+def class_names(conversion: Conversion, dataset: str | None, name: str) -> tuple[str, ...] | None:
+    """Class names of an STMask model; None for a training start, whose classes are others.
+
+    Raises:
+        ConfigError: The model has another number of classes than the dataset.
+    """
+    from mmvis_plugin.datasets import categories
+
+    if not conversion.is_video_model:
+        return None
+    known = {"ytvis19": categories.YTVIS19, "ytvis21": categories.YTVIS21, "ovis": categories.OVIS}
+    layers = [
+        key for key in conversion.state if re.search(r"cls_preds\.0\.(conv_pred\.)?bias", key)
+    ]
+    count = len(conversion.state[layers[0]]) - 1
+    if dataset is None:
+        fitting = [dataset for dataset, names in known.items() if len(names) == count]
+        is_2021 = "2021" in name
+        dataset = "ytvis21" if is_2021 and "ytvis21" in fitting else next(iter(fitting), None)
+        if dataset is None:
+            return None
+    if len(known[dataset]) != count:
+        raise ConfigError(
+            f"--classes {dataset} has {len(known[dataset])} names, the model {count} classes"
+        )
+    return known[dataset]
+
+
+def write(conversion: Conversion, classes: tuple[str, ...] | None, dst: Path) -> None:
+    """Write the weights under a temporary name and rename."""
+    meta = {"dataset_meta": {"classes": classes}} if classes else {}
+    partial = dst.with_name(f"{dst.name}.partial")
+    dst.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"meta": meta, "state_dict": conversion.state}, partial)
+    os.replace(partial, dst)
+
+
+def report(conversion: Conversion, dst: Path) -> str:
+    """What became of every key, as text."""
+    kind = "an STMask model" if conversion.is_video_model else "a training start"
+    lines = [f"{dst}: {kind}, {len(conversion.state)} tensors"]
+    lines += [f"  folded into the batch normalisation  {key}" for key in conversion.folded]
+    lines += [f"  dropped  {key}: {reason}" for key, reason in conversion.dropped.items()]
+    lines += [f"  not in the source  {key}" for key in conversion.fresh]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
