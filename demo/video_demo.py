@@ -1,142 +1,394 @@
-"""Segment a video and write it with its tracks painted on."""
+"""Segment videos: paint their tracks, and write them in the formats that other tools read."""
 
 import argparse
+import os
+import signal
+import sqlite3
 import sys
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-import numpy as np
+import av
+import cv2
+import torch
 from mmengine.config import DictAction
-from mmengine.structures import InstanceData
 from tqdm import tqdm
 
-from mmvis_plugin.apis import VideoReader, VideoWriter, build_video_segmentor, segment_video
+from mmvis_plugin.apis import (
+    CSVSink,
+    FrameResult,
+    IdMapSink,
+    JSONSink,
+    MOTSSink,
+    Sink,
+    VideoSink,
+    VideoStream,
+    VISInferencer,
+)
+from mmvis_plugin.apis.sinks import default_enlargement
 from mmvis_plugin.utils.checkpoint import CheckpointError, forbid_unsafe_loading
 from mmvis_plugin.visualization import TrackVisualizer
 
 EXAMPLES = """examples:
-  python demo/video_demo.py clip.mp4 configs/maskprop/maskprop_r18_shapes.py --out tracks.mp4
+  python demo/video_demo.py clip.mp4 maskprop_r18_shapes --out tracks.mp4
+  python demo/video_demo.py clip.mp4 CONFIG.py CHECKPOINT.pth --out tracks.mp4 --out tracks.json
   python demo/video_demo.py frames/ CONFIG.py CHECKPOINT.pth --out tracks.mp4 --fps 30000/1001
-  python demo/video_demo.py 0 CONFIG.py CHECKPOINT.pth --out camera.mp4    (Ctrl-C ends it)
+  python demo/video_demo.py a.mp4 CONFIG.py CHECKPOINT.pth --input b.mp4 --out-dir results
+  python demo/video_demo.py 0 CONFIG.py CHECKPOINT.pth --out camera.mp4 --show  (Ctrl-C ends it)
 
 Each track has one colour for its identity, and mask, box, class, id and score in every frame. A
 label shows what the model gives that very frame; the summary at the end counts each track once,
-under its final class. Ctrl-C closes the file properly: it holds the frames until then.
+under its final class. Ctrl-C ends a video in order: files are closed and hold the frames until
+then, and those of a video that had not ended are named so, as in tracks.partial.mp4.
 """
+
+# What --out-dir writes: what is added to the video's name, by format.
+ENDINGS = {
+    "mp4": "_tracks.mp4",
+    "json": "_tracks.json",
+    "csv": "_tracks.csv",
+    "txt": "_tracks.txt",
+    "png": "_ids",
+}
+FORMATS_HELP = (
+    "mp4: painted video; json: official YouTube-VIS results, with all scores; csv: table of "
+    "tracks; txt: MOTS style; png: folder of id maps, 16 bits"
+)
+
+# What bad input and a full disk raise; anything else is a mistake in the program.
+PROBLEMS = (
+    OSError,
+    ValueError,
+    av.error.FFmpegError,
+    sqlite3.Error,
+    torch.cuda.OutOfMemoryError,
+)
+NOTHING_YET = "stopped before the first frame; nothing was written"
+SIGNAL_CODES = 128  # exit codes from here on are signals, as the shell has it
+ESCAPE = 27
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("video", help="video file, folder of frames, or camera index")
-    parser.add_argument("config", help="config of the model")
+    parser.add_argument(
+        "video", help="video file, folder or pattern ('shots/*.jpg') of images, or camera index"
+    )
+    parser.add_argument(
+        "config", help="config of the model: a file, or the name of one that comes with the package"
+    )
     parser.add_argument(
         "checkpoint", nargs="?", help="weights, file or URL; default: those shipped for the config"
     )
-    parser.add_argument("--out", required=True, metavar="OUT.mp4", help="video to write")
     parser.add_argument(
-        "--score-thr", type=float, default=0.3, help="draw what scores at least this (default 0.3)"
+        "--input", action="append", default=[], metavar="VIDEO", help="a further video; repeatable"
+    )
+    parser.add_argument(
+        "--out",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write this; the ending tells the format (a folder without one: id maps); repeatable",
+    )
+    parser.add_argument(
+        "--out-dir", metavar="DIR", help="write all formats to DIR, named after the videos"
+    )
+    parser.add_argument(
+        "--formats", nargs="+", choices=ENDINGS, default=list(ENDINGS), help=FORMATS_HELP
+    )
+    parser.add_argument("--show", action="store_true", help="show it in a window; q ends it")
+    parser.add_argument(
+        "--score-thr",
+        type=float,
+        default=0.3,
+        help="leave out of pictures and tables what scores less (default %(default)s)",
+    )
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="keep these classes only")
+    parser.add_argument("--start", type=int, default=0, help="first frame, counted from 0")
+    parser.add_argument("--end", type=int, help="frame to stop before")
+    parser.add_argument("--stride", type=int, default=1, help="take every N-th frame", metavar="N")
+    parser.add_argument(
+        "--fps", type=Fraction, help="frame rate of images (default 10)", metavar="RATE"
+    )
+    parser.add_argument(
+        "--enlarge",
+        type=int,
+        metavar="N",
+        help="paint at N times the size (default: what brings the shorter side to 256 pixels)",
     )
     parser.add_argument("--device", help="e.g. cpu or cuda:0; default: a GPU if there is one")
     parser.add_argument(
-        "--fps", type=Fraction, help="frame rate of a folder of frames (default 10)"
+        "--batch-size", type=int, help="frames a call (default: 8 on a GPU, 1 on the CPU)"
     )
+    parser.add_argument("--autocast", action="store_true", help="run in mixed precision")
+    parser.add_argument("--channels-last", action="store_true", help="store channels innermost")
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, help="settings for the config, KEY=VALUE"
     )
     args = parser.parse_args(argv)
-    if Path(args.out).suffix.lower() != ".mp4":
-        parser.error(f"--out {args.out}: the name of the video must end in .mp4")
-    if args.fps is not None and args.fps <= 0:
-        parser.error(f"--fps {args.fps}: the frame rate must be positive")
-    if Path(args.video).is_file() and Path(args.out).resolve() == Path(args.video).resolve():
-        parser.error(f"--out {args.out}: this would replace the input")
+    problem = find_problem(args)
+    if problem:
+        parser.error(problem)
     return args
 
 
-class TrackTally:
-    """Counts the drawn tracks of a video; what it holds grows with tracks, not with frames."""
+def find_problem(args: argparse.Namespace) -> str | None:
+    """What is wrong with the arguments, as far as they tell by themselves."""
+    if not (args.out or args.out_dir or args.show):
+        return "nothing to do: give --out, --out-dir or --show"
+    if args.out and args.input:
+        return "--out is for one video; with --input use --out-dir"
+    for out in args.out:
+        if Path(out).suffix.lower() not in {".mp4", ".json", ".csv", ".txt", ""}:
+            return f"--out {out}: the name must end in .mp4, .json, .csv or .txt, or be a folder"
+    if args.fps is not None and args.fps <= 0:
+        return f"--fps {args.fps}: the frame rate must be positive"
+    if args.start < 0 or args.stride < 1 or (args.end is not None and args.end <= args.start):
+        return "--start counts from 0, --end comes after it, --stride is 1 or more"
+    if args.enlarge is not None and args.enlarge < 1:
+        return f"--enlarge {args.enlarge}: it must be 1 or more"
+    if args.batch_size is not None and args.batch_size < 1:
+        return f"--batch-size {args.batch_size}: it must be 1 or more"
+    inputs = input_paths(args)
+    for out in args.out:
+        if Path(out).resolve() in inputs:
+            return f"--out {out}: this would replace the input"
+    return None
 
-    def __init__(self, score_thr: float):
-        self._score_thr = score_thr
-        self._votes: dict[int, Counter] = defaultdict(Counter)
 
-    def add(self, instances: InstanceData) -> None:
-        drawn = instances.scores >= self._score_thr
-        ids = instances.instances_id[drawn].tolist()
-        for instance_id, label in zip(ids, instances.labels[drawn].tolist(), strict=True):
-            self._votes[instance_id][label] += 1
+def input_paths(args: argparse.Namespace) -> set[Path]:
+    return {Path(video).resolve() for video in [args.video, *args.input] if Path(video).exists()}
 
-    def count(self, tracks: InstanceData | None) -> Counter:
+
+@dataclass
+class Run:
+    """What is known of a video while it is segmented, for the summary.
+
+    Attributes:
+        video: The video, once it is open.
+        sinks: Where its results go.
+        num_frames: Results so far.
+        votes: How many frames gave each drawn track each label; it grows with tracks, not frames.
+        signal: Number of the signal that stopped it, 0 for none.
+        seconds: How long it took.
+    """
+
+    video: VideoStream | None = None
+    sinks: list[Sink] = field(default_factory=list)
+    num_frames: int = 0
+    votes: dict[int, Counter] = field(default_factory=lambda: defaultdict(Counter))
+    signal: int = 0
+    seconds: float = 0.0
+
+    def add(self, result: FrameResult, score_thr: float) -> None:
+        self.num_frames += 1
+        for track in result.tracks:
+            if track.score >= score_thr:
+                self.votes[track.id][track.label] += 1
+
+    def labels(self) -> Counter:
         """Tracks per label: the method's own final label, or the one most frames gave."""
-        final = {i: votes.most_common(1)[0][0] for i, votes in self._votes.items()}
+        final = {track: votes.most_common(1)[0][0] for track, votes in self.votes.items()}
+        tracks = self.video.tracks
         if tracks is not None:
             decided = zip(tracks.instances_id.tolist(), tracks.labels.tolist(), strict=True)
-            final.update((i, label) for i, label in decided if i in final)
+            final.update((track, label) for track, label in decided if track in final)
         return Counter(final.values())
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo and return the exit code."""
-    with VideoReader(args.video, args.fps) as reader:
-        model = build_video_segmentor(args.config, args.checkpoint, args.device, args.cfg_options)
-        tally = TrackTally(args.score_thr)
-        visualizer = TrackVisualizer(model.dataset_meta["classes"], args.score_thr)
-        timings = deque()
-        video = segment_video(model, _timed(reader, timings))
-        interrupted = False
-        start = time.perf_counter()
-        with VideoWriter(args.out, reader.fps, reader.size) as writer:
-            try:
-                for frame, sample in tqdm(video, total=reader.num_frames, unit="frame"):
-                    tally.add(sample.pred_track_instances)
-                    picture = visualizer.draw(frame, sample.pred_track_instances)
-                    writer.write(picture, timings.popleft())
-            except KeyboardInterrupt:
-                interrupted = True
-        seconds = time.perf_counter() - start
-        counts = tally.count(video.tracks)
-        print(summary(writer, reader, seconds, counts, visualizer, interrupted))
-        return 130 if interrupted and not reader.is_camera else 0
+    """Segment all videos and return the exit code: the worst of theirs."""
+    names: Counter = Counter()
+    codes = [0]
+    if args.show:
+        require_display()
+    with VISInferencer(
+        args.config,
+        args.checkpoint,
+        args.device,
+        batch_size=args.batch_size,
+        autocast=args.autocast,
+        channels_last=args.channels_last,
+        cfg_options=args.cfg_options,
+    ) as inferencer:
+        for number, source in enumerate([args.video, *args.input], 1):
+            codes.append(segment(inferencer, source, number, names, args))
+            if codes[-1] >= SIGNAL_CODES:  # the user wants no further video either
+                break
+    return max(codes)
 
 
-def _timed(reader: VideoReader, timings: deque) -> Iterator[np.ndarray]:
-    """The reader's frames; their timings queue up for the writer, which may come later."""
-    for frame in reader:
-        timings.append(reader.timing)
-        yield frame
+def segment(
+    inferencer: VISInferencer, source: str, number: int, names: Counter, args: argparse.Namespace
+) -> int:
+    """Segment a video, say what came of it, and return its exit code.
+
+    Args:
+        inferencer: The model.
+        source: The video.
+        number: Of the video among the inputs, from 1.
+        names: How often each name was given to a video; this one is counted in.
+        args: The command line.
+    """
+    this, error = Run(), None
+    start = time.perf_counter()
+    try:
+        with inferencer(
+            source,
+            fps=args.fps,
+            start=args.start,
+            end=args.end,
+            stride=args.stride,
+            classes=args.classes,
+        ) as this.video:
+            names[this.video.name] += 1
+            targets = find_targets(this.video.name, names[this.video.name], args)
+            follow(this, [make_sink(path, number, args) for path in targets], args)
+    except KeyboardInterrupt:
+        this.signal = signal.SIGINT
+    except PROBLEMS as caught:
+        error = caught
+    this.seconds = time.perf_counter() - start
+    if this.num_frames:
+        print(summary(this, args.score_thr))
+    if error is not None:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    if this.signal and not this.num_frames:
+        print(NOTHING_YET, file=sys.stderr)
+    is_end = this.num_frames and this.video.is_camera  # how else would a camera end
+    return SIGNAL_CODES + this.signal if this.signal and not is_end else 0
 
 
-def summary(
-    writer: VideoWriter,
-    reader: VideoReader,
-    seconds: float,
-    counts: Counter,
-    visualizer: TrackVisualizer,
-    interrupted: bool,
-) -> str:
-    """What was written, how fast, and the number of tracks of each class."""
-    width, height = reader.size
+def follow(this: Run, sinks: list[Sink], args: argparse.Namespace) -> None:
+    """Draw the results of a video and hand them on."""
+    this.sinks = sinks
+    video = this.video
+    with ExitStack() as stack:
+        for sink in sinks:
+            stack.enter_context(sink)
+        window = stack.enter_context(Window(video, args)) if args.show else None
+        stack.enter_context(stopping_in_order(this))
+        for result in tqdm(video, video.name, total=video.num_frames, unit="frame"):
+            for sink in sinks:
+                sink.write(result)
+            this.add(result, args.score_thr)
+            if window and not window.show(result):
+                video.stop()
+
+
+@contextmanager
+def stopping_in_order(this: Run) -> Iterator[None]:
+    """Let Ctrl-C, or a request to terminate, end the video in order, and a second one at once."""
+
+    def stop(number: int, frame) -> None:
+        this.signal = number
+        this.video.stop()
+        signal.signal(number, signal.default_int_handler)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- outputs ----------------------------------------------------------------------------------
+
+
+def find_targets(name: str, count: int, args: argparse.Namespace) -> list[Path]:
+    """Files to write for the video that is the ``count``-th of its name.
+
+    Raises:
+        ValueError: If one of them is an input.
+    """
+    targets = [Path(out) for out in args.out]
+    if args.out_dir:
+        name = name if count == 1 else f"{name}_{count}"
+        targets += [Path(args.out_dir, name + ENDINGS[format_]) for format_ in args.formats]
+    for target in targets:
+        if target.resolve() in input_paths(args):
+            raise ValueError(f"{target}: this would replace an input")
+    return targets
+
+
+def make_sink(path: Path, video_id: int, args: argparse.Namespace) -> Sink:
+    """The sink for a format, by the file's ending."""
+    if path.suffix.lower() == ".mp4":
+        return VideoSink(path, args.score_thr, args.enlarge)
+    if path.suffix.lower() == ".json":
+        return JSONSink(path, video_id)
+    sinks = {".csv": CSVSink, ".txt": MOTSSink}
+    return sinks.get(path.suffix.lower(), IdMapSink)(path, args.score_thr)
+
+
+class Window:
+    """A window that shows the video with its tracks."""
+
+    def __init__(self, video: VideoStream, args: argparse.Namespace):
+        enlarge = args.enlarge or default_enlargement(video.size)
+        self._visualizer = TrackVisualizer(video.classes, args.score_thr, enlarge=enlarge)
+        self._title = f"{video.name} (q ends it)"
+
+    def __enter__(self) -> "Window":
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        cv2.destroyAllWindows()
+
+    def show(self, result: FrameResult) -> bool:
+        """Show a frame; returns whether the user wants more."""
+        cv2.imshow(self._title, self._visualizer.draw(result.image, result.instances))
+        return cv2.waitKey(1) & 0xFF not in (ord("q"), ESCAPE)
+
+
+def require_display() -> None:
+    """Make sure that a window can be opened: OpenCV ends the process where it cannot."""
+    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        raise ValueError("--show: there is no display here; write a video instead (--out)")
+    try:
+        cv2.namedWindow("tracks")
+        cv2.destroyAllWindows()
+    except cv2.error as error:
+        raise ValueError(
+            "--show: this OpenCV cannot open windows (opencv-python-headless?); write a video "
+            "instead (--out)"
+        ) from error
+
+
+def summary(this: Run, score_thr: float) -> str:
+    """What was read and found in a video, how fast, and where it is written."""
+    video = this.video
+    width, height = video.size
     lines = [
-        f"{writer.path}: {writer.num_frames} frames of {width} x {height} at "
-        f"{float(reader.fps):.3f} frames/s, segmented at {writer.num_frames / seconds:.1f} frames/s"
+        f"{video.source}: {this.num_frames} frames of {width} x {height} at "
+        f"{float(video.fps):.3f} frames/s, segmented at {this.num_frames / this.seconds:.1f} "
+        "frames/s"
     ]
-    if interrupted:
-        lines.append("stopped before the end: the video is complete up to its last frame only")
-    elif reader.num_frames and writer.num_frames != reader.num_frames:
-        lines.append(
-            f"note: the source announces {reader.num_frames} frames, {writer.num_frames} could be "
-            "read"
-        )
-    names = (f"{visualizer.classes[label]} {n}" for label, n in counts.most_common())
-    if counts:
-        lines.append(f"tracks: {counts.total()} ({', '.join(names)})")
+    labels = this.labels()
+    if labels:
+        names = (f"{video.classes[label]} {n}" for label, n in labels.most_common())
+        lines.append(f"tracks: {labels.total()} ({', '.join(names)})")
     else:
-        lines.append(f"tracks: none, nothing scored {visualizer.score_thr:g} or more")
+        lines.append(f"tracks: none, nothing scored {score_thr:g} or more")
+    if video.num_broken:
+        lines.append(f"note: {video.num_broken} frames cannot be decoded and are left out")
+    written = [sink for sink in this.sinks if sink.written]
+    if written:
+        lines.append(f"written: {', '.join(str(sink.written) for sink in written)}")
+    if any(sink.written != sink.path for sink in written):
+        lines.append(f"note: these are partial, they hold the first {this.num_frames} frames only")
+    elif video.num_frames and this.num_frames + video.num_broken < video.num_frames:
+        lines.append(
+            f"note: the source announces {video.num_frames} frames, {this.num_frames} could be read"
+        )
     return "\n".join(lines)
 
 
@@ -145,12 +397,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         return run(args)
-    except (OSError, ValueError, CheckpointError) as error:
+    except (*PROBLEMS, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped before the first frame; nothing was written", file=sys.stderr)
-        return 130
+        print(NOTHING_YET, file=sys.stderr)
+        return SIGNAL_CODES + signal.SIGINT
 
 
 if __name__ == "__main__":

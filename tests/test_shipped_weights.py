@@ -48,7 +48,7 @@ def track_ious(video, results) -> tuple[np.ndarray, list[int]]:
 
 
 def test_maskprop_follows_the_shapes_of_new_videos():
-    """On videos of a seed that nothing was trained on; these weights follow 15 of the 20 objects."""
+    """On videos of a seed that nothing was trained on; these weights follow 15 of 20 objects."""
     model = build_video_segmentor(ROOT / "configs/maskprop/maskprop_r18_shapes.py", device="cpu")
     followed = []
     for index in range(5):

@@ -1,77 +1,329 @@
-"""A trained model from its config, and a video segmented frame by frame."""
+"""A video in, tracks out, frame by frame: the inferencer, and the plain loop beneath it."""
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
+import pycocotools.mask as mask_utils
 import torch
 from mmcv.transforms import Compose
-from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample
-from mmengine.config import Config, ConfigDict
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import init_default_scope
+from mmdet.structures import DetDataSample, TrackDataSample
+from mmengine.config import Config
 from mmengine.structures import InstanceData
-from torch import nn
+from torch import Tensor, nn
 
-from mmvis_plugin.utils.checkpoint import CheckpointError, load_checkpoint_safely
+from .background import Prefetcher
+from .build import build_video_segmentor, streaming_pipeline
+from .video_io import FrameTiming, VideoReader, check_frame
+
+GPU_BATCH = 8  # frames that go to a GPU together at most
+READ_AHEAD = 8  # frames decoded before the model asks for them
+CAMERA_READ_AHEAD = 2  # of a camera fewer, since each makes the picture older
 
 
-def build_video_segmentor(
-    config: str | os.PathLike | Config,
-    checkpoint: str | os.PathLike | None = None,
-    device: str | torch.device | None = None,
-    cfg_options: dict | None = None,
-) -> nn.Module:
-    """Build a model, load its weights and set it to evaluation.
+class VISInferencer:
+    """Segments videos of any length: files, images, cameras, arrays.
+
+    Decoding and preprocessing run in a thread of their own beside the model, and so does what
+    sinks do with the results (:mod:`mmvis_plugin.apis.sinks`). Memory is bounded by the method's
+    clip or window, never by the video.
 
     Args:
-        config: Path of a config or a loaded one.
-        checkpoint: File or URL of the weights. Without it, the weights the project ships for
-            this config (its ``shipped_weights``).
+        config_or_alias: Path of a config; the name of one that comes with the package, such as
+            ``maskprop_r18_shapes`` (see :func:`list_configs`); a loaded config; or a model of
+            :func:`build_video_segmentor`, which is used where it is.
+        weights: File or URL of a checkpoint. Without it, the weights shipped for the config.
         device: Where to run, e.g. ``cpu`` or ``cuda:0``. Without it, a GPU if there is one.
+        batch_size: Frames that go to the model in one call at most; those that are decoded
+            already go together, none is waited for. By default 8 on a GPU and 1 on the CPU, where
+            batches gain nothing. Results do not depend on it.
+        autocast: Run the model in mixed precision (bfloat16, or float16 on a GPU without it).
+        channels_last: Store frames and weights with channels innermost, which is faster for
+            convolutions on some devices.
         cfg_options: Settings that replace those of the config.
 
-    Returns:
-        nn.Module: A video segmentor with two more attributes: ``cfg``, the config, and
-        ``dataset_meta``, a dict whose ``classes`` are the class names.
+    Attributes:
+        model (nn.Module): The model.
+        classes (tuple[str, ...]): Class names, indexed by label.
 
     Raises:
-        FileNotFoundError: If the config does not exist, or if the config ships no weights and no
-            checkpoint was given; the message says where weights come from.
-        CheckpointError: If the checkpoint is missing, damaged, unsafe, or does not fit the model.
-        ValueError: If the device is not there, the config's model is not a video segmentor, or
-            neither the checkpoint nor the config names the classes.
+        FileNotFoundError, CheckpointError, ValueError: See :func:`build_video_segmentor`.
 
     Examples:
-        >>> model = build_video_segmentor("configs/maskprop/maskprop_r18_shapes.py")
+        >>> with VISInferencer("maskprop_r18_shapes") as inferencer:
+        ...     for result in inferencer("street.mp4"):
+        ...         print(result.index, [(t.id, t.class_name, t.score) for t in result.tracks])
     """
-    cfg = _load_config(config, cfg_options)
-    name = cfg.filename or "the config"
-    device = _find_device(device)
-    checkpoint = checkpoint or _shipped_weights(cfg, name)
-    weights = load_checkpoint_safely(checkpoint)
 
-    init_default_scope(cfg.get("default_scope", "mmdet"))
-    model = revert_sync_batchnorm(MODELS.build(_model_config(cfg)))
-    if not all(hasattr(model, method) for method in ("start_video", "step", "finish")):
-        raise ValueError(f"{name}: its model {type(model).__name__} is not a video segmentor")
-    _load_weights(model, weights.get("state_dict", weights), checkpoint, name)
-    classes = _class_names(weights, cfg)
-    if not classes:
-        raise ValueError(
-            f"neither {checkpoint} nor {name} names the classes: set "
-            "test_dataloader.dataset.metainfo.classes in the config"
-        )
-    model.dataset_meta = {"classes": classes}
-    model.cfg = cfg
-    return model.to(device).eval()
+    def __init__(
+        self,
+        config_or_alias: str | os.PathLike | Config | nn.Module,
+        weights: str | os.PathLike | None = None,
+        device: str | torch.device | None = None,
+        *,
+        batch_size: int | None = None,
+        autocast: bool = False,
+        channels_last: bool = False,
+        cfg_options: dict | None = None,
+    ):
+        if isinstance(config_or_alias, nn.Module):
+            self.model = config_or_alias
+        else:
+            self.model = build_video_segmentor(config_or_alias, weights, device, cfg_options)
+        if channels_last:
+            for parameter in self.model.parameters():
+                if parameter.dim() == 4:
+                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.device = self.model.data_preprocessor.device
+        self.batch_size = batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)
+        self.classes: tuple[str, ...] = self.model.dataset_meta["classes"]
+        self._autocast = _autocast_dtype(self.device) if autocast else None
+        self._channels_last = channels_last
+        self._streams: list[VideoStream] = []
+
+    def __call__(
+        self,
+        source: str | os.PathLike | int | Iterable[np.ndarray],
+        *,
+        fps: Fraction | float | None = None,
+        start: int = 0,
+        end: int | None = None,
+        stride: int = 1,
+        classes: Sequence[str] | None = None,
+    ) -> "VideoStream":
+        """Open a video, from which results can be drawn.
+
+        Args:
+            source, fps, start, end, stride: See :class:`VideoReader`.
+            classes: Names of the classes to keep; None for all.
+
+        Returns:
+            VideoStream: An iterator over :class:`FrameResult`. Several may run at once.
+
+        Raises:
+            ValueError: If there is no class of a name in ``classes``, or an argument is out of
+                range.
+            FileNotFoundError, VideoError: If the source cannot be read, see :class:`VideoReader`.
+        """
+        labels = self._find_labels(classes)
+        self._streams = [stream for stream in self._streams if not stream.closed]
+        reader = VideoReader(source, fps, start, end, stride)
+        stream = VideoStream(reader, self.start_run(), self.batch_size, self.classes, labels)
+        self._streams.append(stream)
+        return stream
+
+    def start_run(self) -> "ModelRun":
+        """Begin a video of which the caller hands in the frames, in their own thread and time."""
+        return ModelRun(self.model, self._autocast, self._channels_last)
+
+    def _find_labels(self, classes: Sequence[str] | None) -> Tensor | None:
+        if classes is None:
+            return None
+        unknown = [name for name in classes if name not in self.classes]
+        if unknown:
+            raise ValueError(
+                f"the model has no class {', '.join(unknown)}; it knows {', '.join(self.classes)}"
+            )
+        return torch.tensor([self.classes.index(name) for name in classes], dtype=torch.long)
+
+    def close(self) -> None:
+        """Close all videos that are still open."""
+        while self._streams:
+            self._streams.pop().close()
+
+    def __enter__(self) -> "VISInferencer":
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.close()
+
+
+class TrackedObject(NamedTuple):
+    """One object in one frame.
+
+    Attributes:
+        id: Identity in the video, 0 or more, never reused.
+        label: Class, 0-based.
+        class_name: Its name.
+        score: In [0, 1].
+        box: x1, y1, x2, y2 in pixels of the frame.
+        rle: The mask, a COCO RLE with ``size`` [H, W] and ``counts`` in bytes.
+    """
+
+    id: int
+    label: int
+    class_name: str
+    score: float
+    box: tuple[float, float, float, float]
+    rle: dict
+
+    def mask(self) -> np.ndarray:
+        """The mask as a bool array of shape (H, W)."""
+        return mask_utils.decode(self.rle).astype(bool)
+
+    @property
+    def area(self) -> int:
+        """Pixels of the mask."""
+        return int(mask_utils.area(self.rle))
+
+
+@dataclass(frozen=True, eq=False)
+class FrameResult:
+    """What was found in one frame.
+
+    Attributes:
+        video: The stream that the frame is of.
+        index: Number of the frame among those read, from 0.
+        image: The frame, (H, W, 3) uint8 BGR, as it was read.
+        timing: When it is shown.
+        instances: bboxes (n, 4), labels (n,), scores (n,), instances_id (n,) and masks (n RLEs),
+            for the visualizer and the like.
+    """
+
+    video: "VideoStream"
+    index: int
+    image: np.ndarray
+    timing: FrameTiming
+    instances: InstanceData
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.image.shape[1::-1]
+
+    @cached_property
+    def tracks(self) -> list[TrackedObject]:
+        """The objects of the frame."""
+        found = self.instances
+        return [
+            TrackedObject(id_, label, self.video.classes[label], score, tuple(box), rle)
+            for id_, label, score, box, rle in zip(
+                found.instances_id.tolist(),
+                found.labels.tolist(),
+                found.scores.tolist(),
+                found.bboxes.tolist(),
+                found.masks,
+                strict=True,
+            )
+        ]
+
+
+class VideoStream:
+    """A video being segmented: an iterator over its results, each given as soon as it is final.
+
+    If the source fails in the middle, the results of the frames before come first and the error
+    then. A context manager: it stops reading and releases the source at the end of the block, as
+    it does by itself after the last result.
+
+    Attributes:
+        name (str): Short name of the source for outputs.
+        source (str): The source, for messages.
+        fps (Fraction): Frames per second.
+        size (tuple[int, int]): Width and height in pixels.
+        num_frames (int | None): Frames to come, where the source tells.
+        is_camera (bool): Whether the source is a camera, which has no end of its own.
+        classes (tuple[str, ...]): Class names, indexed by label.
+        tracks (InstanceData | None): After the last result: instances_id, labels and scores of
+            all tracks where the method decides on them at the end; otherwise None, and a track's
+            class and score are the majority and the mean of its frames'.
+        interrupted (bool): Whether :meth:`stop` came before the end of the source. That of a
+            camera comes with it.
+        closed (bool): Whether the source is released.
+
+    Yields:
+        FrameResult: One for each frame, in order.
+
+    Raises:
+        VideoError: If the source cannot be read on, see :class:`VideoReader`.
+        RuntimeError: If the model returns results that are not one per frame in order.
+    """
+
+    def __init__(
+        self,
+        reader: VideoReader,
+        run: "ModelRun",
+        batch_size: int,
+        classes: tuple[str, ...],
+        labels: Tensor | None,
+    ):
+        self.name, self.source = reader.name, reader.source
+        self.fps, self.size, self.num_frames = reader.fps, reader.size, reader.num_frames
+        self.is_camera = reader.is_camera
+        self.classes = classes
+        self.tracks: InstanceData | None = None
+        self.interrupted = self.closed = False
+        self._reader = reader
+        self._run = run
+        self._labels = labels
+        ahead = CAMERA_READ_AHEAD if self.is_camera else READ_AHEAD
+        self._prefetcher = Prefetcher(self._read(), max(ahead, 2 * batch_size))
+        self._results = self._segment(self._prefetcher.batches(batch_size))
+
+    @property
+    def num_broken(self) -> int:
+        """Frames left out so far because they cannot be decoded."""
+        return self._reader.num_broken
+
+    def _read(self) -> Iterator["PreparedFrame"]:
+        with self._reader as reader:
+            for number, image in enumerate(reader):
+                yield self._run.prepare(image, number, reader.timing)
+
+    def _segment(self, batches: Iterable[list["PreparedFrame"]]) -> Iterator[FrameResult]:
+        try:
+            for index, (image, timing, sample) in enumerate(self._run.results(batches)):
+                instances = self._wanted(sample.pred_track_instances)
+                yield FrameResult(self, index, image, timing, instances)
+            if self._run.tracks is not None:
+                self.tracks = self._wanted(self._run.tracks)
+        finally:
+            self._release()
+
+    def _wanted(self, instances: InstanceData) -> InstanceData:
+        if self._labels is None:
+            return instances
+        return instances[torch.isin(instances.labels.cpu(), self._labels)]
+
+    def __iter__(self) -> Iterator[FrameResult]:
+        return self
+
+    def __next__(self) -> FrameResult:
+        return next(self._results)
+
+    def stop(self) -> None:
+        """Let the video end here: what the model has taken is finished, no frame is read any more.
+
+        It only sets flags and may be called from a signal handler or another thread.
+        """
+        self.interrupted |= not (self.is_camera or self.closed)
+        self._prefetcher.stop()
+
+    def close(self) -> None:
+        """Stop at once and release the source; no further result comes."""
+        self._results.close()
+        self._release()
+
+    def _release(self) -> None:
+        self._prefetcher.close()
+        self.closed = True
+
+    def __enter__(self) -> "VideoStream":
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.close()
 
 
 def segment_video(model: nn.Module, frames: Iterable[np.ndarray]) -> "SegmentedVideo":
-    """Segment the frames of one video as they come.
+    """Segment the frames of one video as they come, in the caller's thread.
+
+    :class:`VISInferencer` does the same beside reading and writing.
 
     Args:
         model: A model of :func:`build_video_segmentor`.
@@ -102,10 +354,6 @@ class SegmentedVideo:
         model: A model of :func:`build_video_segmentor`.
         frames: Frames in order, each of shape (H, W, 3), uint8, BGR.
 
-    Attributes:
-        tracks (InstanceData | None): After the last frame: instances_id, labels and scores of
-            all tracks, where the method gives them.
-
     Yields:
         tuple[np.ndarray, DetDataSample]: A frame, unchanged, and its result; boxes and masks are
         at the frame's size.
@@ -116,37 +364,70 @@ class SegmentedVideo:
     """
 
     def __init__(self, model: nn.Module, frames: Iterable[np.ndarray]):
-        self.tracks: InstanceData | None = None
-        self._model = model
         self._frames = frames
-        self._pipeline = Compose(streaming_pipeline(model.cfg))
+        self._run = ModelRun(model)
+
+    @property
+    def tracks(self) -> InstanceData | None:
+        """After the last frame: instances_id, labels and scores, where the method gives them."""
+        return self._run.tracks
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, DetDataSample]]:
-        state = self._model.start_video({})
-        pending: deque[np.ndarray] = deque()
-        num_final = 0
-        for number, frame in enumerate(self._frames):
-            _check_frame(frame, number)
-            pending.append(frame)
-            for sample in self._step(state, frame, number):
-                yield _take_frame(pending, num_final, sample), sample
-                num_final += 1
-        samples, self.tracks = self._finish(state)
-        for sample in samples:
-            yield _take_frame(pending, num_final, sample), sample
-            num_final += 1
-        if pending:
-            raise RuntimeError(
-                f"{type(self._model).__name__} ended the video without results for its last "
-                f"{len(pending)} frames"
-            )
+        batches = ([self._run.prepare(frame, number)] for number, frame in enumerate(self._frames))
+        for image, _, sample in self._run.results(batches):
+            yield image, sample
 
-    @torch.no_grad()
-    def _step(self, state, frame: np.ndarray, number: int) -> list[DetDataSample]:
-        height_width = frame.shape[:2]
+
+class PreparedFrame(NamedTuple):
+    """A frame, and what the model gets of it.
+
+    Attributes:
+        image: (H, W, 3) uint8 BGR.
+        timing: When it is shown, if known.
+        inputs: (1, 3, h, w) uint8, resized.
+        sample: Its metainfo.
+    """
+
+    image: np.ndarray
+    timing: FrameTiming | None
+    inputs: Tensor
+    sample: DetDataSample
+
+
+class ModelRun:
+    """One video on its way through a model.
+
+    Args:
+        model: A model of :func:`build_video_segmentor`.
+        autocast: Type of numbers for mixed precision, None to do without.
+        channels_last: Whether the model gets its frames with channels innermost in memory.
+
+    Attributes:
+        tracks (InstanceData | None): After the last result: what the method decided on tracks.
+    """
+
+    def __init__(
+        self, model: nn.Module, autocast: torch.dtype | None = None, channels_last: bool = False
+    ):
+        self.tracks: InstanceData | None = None
+        self._model = model
+        self._autocast = autocast
+        self._channels_last = channels_last
+        self._pipeline = Compose(streaming_pipeline(model.cfg))
+
+    def prepare(
+        self, image: np.ndarray, number: int, timing: FrameTiming | None = None
+    ) -> PreparedFrame:
+        """Send a frame through the config's test pipeline.
+
+        Raises:
+            ValueError: If it is not a uint8 array of shape (H, W, 3).
+        """
+        check_frame(image, number)
+        height_width = image.shape[:2]
         packed = self._pipeline(
             dict(
-                img=[frame],
+                img=[image],
                 img_id=[number],
                 img_path=[""],
                 img_shape=[height_width],
@@ -156,171 +437,84 @@ class SegmentedVideo:
                 video_length=[1],
             )
         )
-        batch = {key: [value] for key, value in packed.items()}
-        batch = self._model.data_preprocessor(batch, training=False)
-        metas = [sample.metainfo for sample in batch["data_samples"][0].video_data_samples]
-        return self._model.step(state, batch["inputs"][0], metas)
+        return PreparedFrame(image, timing, packed["inputs"], packed["data_samples"][0])
+
+    def results(
+        self, batches: Iterable[list[PreparedFrame]]
+    ) -> Iterator[tuple[np.ndarray, FrameTiming | None, DetDataSample]]:
+        """Segment frames, handed over in batches of any size.
+
+        An error in ``batches`` is raised when the frames before it are done.
+
+        Yields:
+            Each frame with its timing and result, when it is final.
+        """
+        state = self._model.start_video({})
+        pending: deque[tuple] = deque()
+        num_final = num_taken = 0
+        error = None
+        batches = iter(batches)
+        while True:
+            try:
+                batch = next(batches, None)
+            except Exception as caught:
+                error, batch = caught, None
+            if batch is None:
+                break
+            num_taken += len(batch)
+            pending.extend((frame.image, frame.timing) for frame in batch)
+            for sample in self._step(state, batch):
+                yield *self._take(pending, num_final, sample), sample
+                num_final += 1
+        if num_taken:
+            samples, self.tracks = self._finish(state)
+            for sample in samples:
+                yield *self._take(pending, num_final, sample), sample
+                num_final += 1
+        if error is not None:
+            raise error
+        if pending:
+            raise RuntimeError(
+                f"{type(self._model).__name__} ended the video without results for its last "
+                f"{len(pending)} frames"
+            )
+
+    def collate(self, batch: list[PreparedFrame]) -> tuple[Tensor, list[dict]]:
+        """Frames as the model gets them: (T, 3, H, W) normalised, on its device; and metainfo."""
+        clip = TrackDataSample()
+        clip.video_data_samples = [frame.sample for frame in batch]
+        inputs = torch.cat([frame.inputs for frame in batch])
+        data = self._model.data_preprocessor(
+            dict(inputs=[inputs], data_samples=[clip]), training=False
+        )
+        frames = data["inputs"][0]
+        if self._channels_last:
+            frames = frames.contiguous(memory_format=torch.channels_last)
+        return frames, [sample.metainfo for sample in data["data_samples"][0].video_data_samples]
+
+    @torch.no_grad()
+    def _step(self, state, batch: list[PreparedFrame]) -> list[DetDataSample]:
+        frames, metas = self.collate(batch)
+        with self._precision():
+            return self._model.step(state, frames, metas)
 
     @torch.no_grad()
     def _finish(self, state) -> tuple[list[DetDataSample], InstanceData | None]:
-        return self._model.finish(state)
+        with self._precision():
+            return self._model.finish(state)
+
+    def _precision(self):
+        if self._autocast is None:
+            return nullcontext()
+        return torch.autocast(self._model.data_preprocessor.device.type, self._autocast)
+
+    def _take(self, pending: deque, number: int, sample: DetDataSample) -> tuple:
+        """The oldest frame without a result, which the next result must belong to."""
+        if not pending or sample.frame_id != number:
+            raise RuntimeError(f"the model returned frame {sample.frame_id} where {number} was due")
+        return pending.popleft()
 
 
-def streaming_pipeline(cfg: Config) -> list[dict]:
-    """The config's test pipeline without the transforms that load images and annotations.
-
-    Args:
-        cfg: Config with ``test_dataloader.dataset.pipeline``, or ``test_pipeline``.
-
-    Returns:
-        list[dict]: Transforms for frames that are in memory already.
-
-    Raises:
-        ValueError: If the config has no test pipeline.
-    """
-    pipeline = _test_dataset(cfg).get("pipeline") or cfg.get("test_pipeline")
-    if not pipeline:
-        raise ValueError(f"{cfg.filename or 'the config'} has no test pipeline")
-    return _without_loading(pipeline)
-
-
-def _without_loading(transforms: list[dict]) -> list[dict]:
-    kept = [t for t in transforms if not _type_name(t["type"]).startswith("Load")]
-    return [
-        {**t, "transforms": _without_loading(t["transforms"])} if "transforms" in t else dict(t)
-        for t in kept
-    ]
-
-
-def _type_name(registered_type: str | type) -> str:
-    name = registered_type if isinstance(registered_type, str) else registered_type.__name__
-    return name.rsplit(".", 1)[-1]
-
-
-def _test_dataset(cfg: Config) -> dict:
-    """The config of the dataset under any wrappers (RepeatDataset and the like)."""
-    dataset = (cfg.get("test_dataloader") or {}).get("dataset") or {}
-    while "pipeline" not in dataset and isinstance(dataset.get("dataset"), dict):
-        dataset = dataset["dataset"]
-    return dataset
-
-
-def _check_frame(frame: np.ndarray, number: int) -> None:
-    is_array = isinstance(frame, np.ndarray)
-    if not is_array or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        found = f"{frame.dtype} of shape {frame.shape}" if is_array else type(frame).__name__
-        raise ValueError(f"frame {number} is {found}, not a uint8 array of shape (H, W, 3)")
-
-
-def _take_frame(pending: deque, number: int, sample: DetDataSample) -> np.ndarray:
-    """The oldest frame without a result, which the next result must belong to."""
-    if not pending or sample.frame_id != number:
-        raise RuntimeError(f"the model returned frame {sample.frame_id} where {number} was due")
-    return pending.popleft()
-
-
-def _load_config(config: str | os.PathLike | Config, cfg_options: dict | None) -> Config:
-    if isinstance(config, Config):
-        cfg = config.copy()
-    elif Path(config).is_file():
-        cfg = Config.fromfile(config)
-    else:
-        raise FileNotFoundError(f"{config}: no such config file")
-    if cfg_options:
-        cfg.merge_from_dict(cfg_options)
-    return cfg
-
-
-def _find_device(device: str | torch.device | None) -> torch.device:
-    has_gpu = torch.cuda.is_available()
-    try:
-        device = torch.device(device or ("cuda:0" if has_gpu else "cpu"))
-    except RuntimeError as error:
-        raise ValueError(f"{device!r} is not a device, use for example cpu or cuda:0") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {device} is not there; this PyTorch sees no such GPU, use cpu")
-    return device
-
-
-def _shipped_weights(cfg: Config, name: str) -> str:
-    shipped = cfg.get("shipped_weights")
-    if shipped:
-        if not Path(shipped).is_file():
-            raise FileNotFoundError(
-                f"{shipped}: the weights that {name} ships are missing; "
-                "make them with `make weights`, or give a checkpoint"
-            )
-        return shipped
-    advice = f"train it with `python tools/train.py {name}` and give the checkpoint"
-    if cfg.get("weights_url"):
-        advice = f"download {cfg.weights_url} and give the file as the checkpoint"
-    elif start := _starting_weights(cfg):
-        advice += f" (training starts from {start})"
-    raise FileNotFoundError(f"{name} ships no trained weights: {advice}")
-
-
-def _starting_weights(cfg: Config) -> str | None:
-    """Where training starts from: the whole model's weights, or the backbone's."""
-    if cfg.get("load_from"):
-        return cfg.load_from
-    return next((c["checkpoint"] for c in _pretrained_inits(cfg.model.to_dict())), None)
-
-
-def _pretrained_inits(config) -> Iterator[dict]:
-    """All ``init_cfg`` of type Pretrained in a model's config."""
-    if isinstance(config, dict):
-        if config.get("type") == "Pretrained" and "checkpoint" in config:
-            yield config
-        config = list(config.values())
-    if isinstance(config, list | tuple):
-        for value in config:
-            yield from _pretrained_inits(value)
-
-
-def _model_config(cfg: Config) -> ConfigDict:
-    """The model's config, with the Runner's default and without weights to be downloaded."""
-    model = cfg.model.to_dict()
-    if cfg.get("data_preprocessor"):
-        model.setdefault("data_preprocessor", cfg.data_preprocessor.to_dict())
-    return ConfigDict(_without_pretrained(model))
-
-
-def _without_pretrained(config):
-    if isinstance(config, dict):
-        return {
-            key: _without_pretrained(value)
-            for key, value in config.items()
-            if not (isinstance(value, dict) and value.get("type") == "Pretrained")
-        }
-    if isinstance(config, list | tuple):
-        return type(config)(_without_pretrained(value) for value in config)
-    return config
-
-
-def _load_weights(model: nn.Module, state: dict, checkpoint, name: str) -> None:
-    try:
-        result = model.load_state_dict(state, strict=False)
-    except (AttributeError, RuntimeError) as error:  # no tensors, or tensors of other shapes
-        raise CheckpointError(f"{checkpoint} does not fit {name}: {_in_one_line(error)}") from error
-    if result.missing_keys:
-        some = ", ".join(result.missing_keys[:3])
-        raise CheckpointError(
-            f"{checkpoint} does not fit {name}: it lacks {len(result.missing_keys)} of the "
-            f"model's parameters ({some}, ...)"
-        )
-
-
-def _in_one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines()]
-    return lines[1] if len(lines) > 1 else lines[0]
-
-
-def _class_names(weights: dict, cfg: Config) -> tuple[str, ...]:
-    meta = weights.get("meta") or {}
-    dataset_meta = {key.lower(): v for key, v in (meta.get("dataset_meta") or {}).items()}
-    candidates = (
-        dataset_meta.get("classes"),
-        meta.get("CLASSES"),
-        (_test_dataset(cfg).get("metainfo") or {}).get("classes"),
-    )
-    return next((tuple(classes) for classes in candidates if classes), ())
+def _autocast_dtype(device: torch.device) -> torch.dtype:
+    half_only = device.type == "cuda" and not torch.cuda.is_bf16_supported()
+    return torch.float16 if half_only else torch.bfloat16

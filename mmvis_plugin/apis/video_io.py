@@ -1,11 +1,15 @@
 """Frame-by-frame reading and writing of videos in bounded memory."""
 
+import glob
+import logging
 import os
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from fractions import Fraction
-from itertools import chain
+from functools import partial
+from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +19,14 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-DEFAULT_FOLDER_FPS = Fraction(10)
+DEFAULT_FPS = Fraction(10)  # of images and arrays, which do not tell theirs
 DEFAULT_CAMERA_FPS = Fraction(30)
 H264_ENCODERS = {"libx264": {"preset": "veryfast", "crf": "20"}, "libopenh264": {}}
 BT709 = 1  # the number ITU-T H.273 gives to BT.709 primaries, transfer and matrix
 LIMITED_RANGE = 1
+MAX_WARNINGS = 3  # of frames that cannot be decoded, a video
+
+logger = logging.getLogger(__name__)
 
 
 class VideoError(ValueError):
@@ -34,78 +41,134 @@ class FrameTiming(NamedTuple):
 
 
 class _Frame(NamedTuple):
-    image: np.ndarray
+    """A frame that is decoded, or converted at least, only if it is wanted."""
+
+    decode: Callable[[], np.ndarray]
     timing: FrameTiming
     name: str
 
 
+class _Source(NamedTuple):
+    frames: Generator[_Frame, None, None]
+    fps: Fraction
+    num_frames: int | None
+
+
+class _BrokenFrame(Exception):
+    """One frame cannot be decoded; those after it may well."""
+
+
 class VideoReader:
-    """Frames of a video file, a folder of images or a camera, one at a time.
+    """Frames of a video file, images, a camera or arrays in memory, one at a time.
 
     The reader is an iterator (it is read once) and a context manager. It opens the source and
     decodes the first frame when it is made, so that a bad source fails before any other work.
-    Frames stored rotated or mirrored (phone videos) come out as players show them.
+    Frames stored rotated or mirrored (phone videos) come out as players show them. A frame that
+    cannot be decoded is left out, with a warning; the others keep their times.
 
     Args:
-        source: Path of a video file or of a folder of images (taken in natural order, so
-            ``2.jpg`` comes before ``10.jpg``), or a camera index (an int or a string of digits).
-        fps: Frame rate for a folder, 10 if not given. Other sources know their own.
+        source: Path of a video file or of a folder of images; a pattern such as
+            ``"shots/*.jpg"``; a camera index (an int or a string of digits); or arrays of shape
+            (H, W, 3), uint8, BGR, in any iterable. Images are taken in natural order, so
+            ``2.jpg`` comes before ``10.jpg``.
+        fps: Frame rate of images and arrays, 10 if not given, and of files that do not tell
+            theirs. Other sources know their own.
+        start: Frame of the source to begin with.
+        end: Frame of the source to stop before; None for all.
+        stride: Take every ``stride``-th frame.
 
     Attributes:
-        fps (Fraction): Frames per second, the average for a variable-rate file.
+        source (str): What is read, for messages.
+        name (str): Short name for outputs, e.g. ``street`` for ``street.mp4``.
+        fps (Fraction): Frames per second as read, the average for a variable-rate file.
         size (tuple[int, int]): Width and height of every frame in pixels, after rotation.
-        num_frames (int | None): Number of frames; for a file what its header declares; None
-            for a camera and for files that do not say.
+        num_frames (int | None): Number of frames to be read; for a file after its header; None
+            for a camera, an iterator, and files that do not say.
         is_camera (bool): Whether the source is a camera, which has no end of its own.
         timing (FrameTiming | None): Timing of the frame that was read last.
+        num_broken (int): Frames left out so far because they cannot be decoded.
 
     Yields:
         np.ndarray: Frame of shape (H, W, 3), uint8, BGR.
 
     Raises:
-        FileNotFoundError: If the path does not exist.
-        VideoError: If the source cannot be opened or decoded, has no frame, or if a frame's
-            size differs from that of the first.
+        FileNotFoundError: If the path does not exist or nothing matches the pattern.
+        VideoError: If the source cannot be opened, has no frame, or if a frame's size differs
+            from that of the first.
+        ValueError: If ``fps``, ``start``, ``end`` or ``stride`` is out of range, or a frame is
+            no uint8 array of shape (H, W, 3).
 
     Examples:
-        >>> with VideoReader("street.mp4") as reader:
+        >>> with VideoReader("street.mp4", start=100, stride=2) as reader:
         ...     for frame in reader:
         ...         print(frame.shape, float(reader.timing.start))
     """
 
-    def __init__(self, source: str | os.PathLike | int, fps: Fraction | float | None = None):
-        self.source = str(source)
-        self.is_camera = self.source.isdecimal()
-        path = Path(self.source)
-        if self.is_camera:
-            frames, self.fps, self.num_frames = _open_camera(int(self.source))
-        elif path.is_dir():
-            frames, self.fps, self.num_frames = _open_folder(path, fps or DEFAULT_FOLDER_FPS)
-        elif path.exists():
-            frames, self.fps, self.num_frames = _open_file(path)
-        else:
-            raise FileNotFoundError(f"{path}: no such video file or folder of frames")
-        first = next(frames, None)
-        if first is None:
-            raise VideoError(f"{self.source}: there is no frame in it")
-        self.size = first.image.shape[1::-1]
+    def __init__(
+        self,
+        source: str | os.PathLike | int | Iterable[np.ndarray],
+        fps: Fraction | float | None = None,
+        start: int = 0,
+        end: int | None = None,
+        stride: int = 1,
+    ):
+        if fps is not None and fps <= 0:
+            raise ValueError(f"the frame rate must be positive, got {fps}")
+        if start < 0 or stride < 1 or (end is not None and end <= start):
+            raise ValueError(
+                f"start {start}, end {end}, stride {stride}: frames count from 0, the end comes "
+                "after the start, the stride is 1 or more"
+            )
+        self.is_camera = _is_camera(source)
+        self.source, self.name, opened = _open_source(source, fps and _as_fraction(fps))
+        self.fps = opened.fps / stride
+        self.num_frames = opened.num_frames
+        if self.num_frames is not None:
+            stop = self.num_frames if end is None else min(end, self.num_frames)
+            self.num_frames = len(range(start, stop, stride))
+        self.num_broken = 0
         self.timing: FrameTiming | None = None
-        self._source_frames = frames
-        self._frames = chain([first], frames)
+        self._stride = stride
+        self._opened = opened.frames
+        self._images = self._decode(islice(opened.frames, start, end, stride))
+        try:
+            self._first = next(self._images, None)
+            if self._first is None:
+                chosen = "" if (start, end) == (0, None) else f" from {start} to {end or 'its end'}"
+                broken = f"; {self.num_broken} cannot be decoded" if self.num_broken else ""
+                raise VideoError(f"{self.source}: there is no frame in it{chosen}{broken}")
+        except BaseException:
+            self.close()
+            raise
+        self.size = self._first[0].shape[1::-1]
+        self._start = self._first[1].timing.start
+
+    def _decode(self, frames: Iterable[_Frame]) -> Iterator[tuple[np.ndarray, _Frame]]:
+        for frame in frames:
+            try:
+                image = frame.decode()
+            except _BrokenFrame as error:
+                self.num_broken += 1
+                if self.num_broken <= MAX_WARNINGS:
+                    logger.warning("%s cannot be decoded and is left out (%s)", frame.name, error)
+                continue
+            yield image, frame
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return self
 
     def __next__(self) -> np.ndarray:
-        frame = next(self._frames)
-        if frame.image.shape[1::-1] != self.size:
-            width, height = frame.image.shape[1::-1]
+        image, frame = self._first or next(self._images)
+        self._first = None
+        if image.shape[1::-1] != self.size:
+            width, height = image.shape[1::-1]
             raise VideoError(
                 f"{frame.name} is {width} x {height} pixels, but the first frame is "
                 f"{self.size[0]} x {self.size[1]}: all frames must have one size"
             )
-        self.timing = frame.timing
-        return frame.image
+        start, duration = frame.timing
+        self.timing = FrameTiming(start - self._start, duration * self._stride)
+        return image
 
     def __enter__(self) -> "VideoReader":
         return self
@@ -115,8 +178,8 @@ class VideoReader:
 
     def close(self) -> None:
         """Release the file or the camera; the reader then yields no more frames."""
-        self._source_frames.close()
-        self._frames = iter(())
+        self._opened.close()
+        self._first, self._images = None, iter(())
 
 
 class VideoWriter:
@@ -149,7 +212,7 @@ class VideoWriter:
             raise ValueError(f"{self.path}: the name of the video must end in .mp4")
         if fps <= 0 or min(size) < 1:
             raise ValueError(f"{self.path}: bad frame rate {fps} or size {size}")
-        self.fps = Fraction(fps).limit_denominator(1_000_000)
+        self.fps = _as_fraction(fps)
         self.size = tuple(size)
         self.num_frames = 0
         self._tick = _clock_tick(self.fps)
@@ -221,8 +284,11 @@ class VideoWriter:
             packet.duration = self._pending_durations.popleft()
             self._container.mux(packet)
 
-    def close(self) -> None:
+    def close(self, path: str | os.PathLike | None = None) -> None:
         """Finish the file and give it its name.
+
+        Args:
+            path: Another name for it, e.g. of a video that is not the whole one after all.
 
         Raises:
             VideoError: If no frame was written; nothing is left on disk then.
@@ -235,19 +301,19 @@ class VideoWriter:
         try:
             self._mux(None)
             self._container.close()
+            self._container = None
+            self.path = Path(path or self.path)
+            os.replace(self._temporary, self.path)
         except BaseException:
             self.discard()
             raise
-        self._container = None
-        os.replace(self._temporary, self.path)
 
     def discard(self) -> None:
         """Give the video up and remove the unfinished file."""
-        if self._container is None:
-            return
         container, self._container = self._container, None
         try:
-            container.close()
+            if container is not None:
+                container.close()
         finally:
             self._temporary.unlink(missing_ok=True)
 
@@ -261,13 +327,61 @@ class VideoWriter:
             self.discard()
 
 
-def _open_camera(index: int) -> tuple[Iterator[_Frame], Fraction, None]:
+def check_frame(frame: np.ndarray, number: int) -> None:
+    """Make sure that a frame is one.
+
+    Raises:
+        ValueError: If it is not a uint8 array of shape (H, W, 3); the message has its number.
+    """
+    is_array = isinstance(frame, np.ndarray)
+    if not is_array or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+        found = f"{frame.dtype} of shape {frame.shape}" if is_array else type(frame).__name__
+        raise ValueError(f"frame {number} is {found}, not a uint8 array of shape (H, W, 3)")
+
+
+def _as_fraction(fps: Fraction | float) -> Fraction:
+    return Fraction(fps).limit_denominator(1_000_000)
+
+
+# --- sources ----------------------------------------------------------------------------------
+
+
+def _is_camera(source) -> bool:
+    if isinstance(source, str):
+        return source.isdecimal() and not Path(source).exists()
+    return isinstance(source, Integral)
+
+
+def _open_source(source, fps: Fraction | None) -> tuple[str, str, _Source]:
+    """The source's description, its short name, and its frames."""
+    if _is_camera(source):
+        return f"camera {int(source)}", f"camera{int(source)}", _open_camera(int(source))
+    if not isinstance(source, str | os.PathLike):
+        return "the frames", "frames", _open_arrays(source, fps or DEFAULT_FPS)
+    path = Path(source)
+    if path.is_dir():
+        paths = [child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES]
+        return str(path), path.resolve().name, _open_images(path, paths, fps or DEFAULT_FPS)
+    if path.exists():
+        return str(path), path.stem, _open_file(path, fps)
+    if glob.has_magic(str(path)):
+        matches = [Path(match) for match in glob.glob(str(path), recursive=True)]
+        if len(matches) == 1 and matches[0].suffix.lower() not in IMAGE_SUFFIXES:
+            return _open_source(matches[0], fps)
+        if not matches:
+            raise FileNotFoundError(f"{path}: nothing matches this pattern")
+        name = path.parent.name if not glob.has_magic(path.parent.name) else ""
+        return str(path), name or "frames", _open_images(path, matches, fps or DEFAULT_FPS)
+    raise FileNotFoundError(f"{path}: no such video file, folder or pattern of images")
+
+
+def _open_camera(index: int) -> _Source:
     camera = cv2.VideoCapture(index)
     if not camera.isOpened():
         raise VideoError(f"camera {index}: it cannot be opened; is it connected and free?")
     reported = camera.get(cv2.CAP_PROP_FPS)
     fps = Fraction(reported).limit_denominator(1001) if reported > 0 else DEFAULT_CAMERA_FPS
-    return _read_camera(camera, index, fps), fps, None
+    return _Source(_read_camera(camera, index, fps), fps, None)
 
 
 def _read_camera(camera: cv2.VideoCapture, index: int, fps: Fraction) -> Iterator[_Frame]:
@@ -278,55 +392,86 @@ def _read_camera(camera: cv2.VideoCapture, index: int, fps: Fraction) -> Iterato
             if not ok:
                 return
             timing = FrameTiming(number / fps, 1 / fps)
-            yield _Frame(image, timing, f"camera {index}, frame {number}")
+            yield _Frame(partial(_itself, image), timing, f"camera {index}, frame {number}")
             number += 1
     finally:
         camera.release()
 
 
-def _open_folder(folder: Path, fps) -> tuple[Iterator[_Frame], Fraction, int]:
-    if fps <= 0:
-        raise ValueError(f"{folder}: the frame rate must be positive, got {fps}")
-    paths = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not paths:
-        raise VideoError(
-            f"{folder}: the folder has no images ({', '.join(sorted(IMAGE_SUFFIXES))})"
+def _open_arrays(frames: Iterable[np.ndarray], fps: Fraction) -> _Source:
+    if not isinstance(frames, Iterable):
+        raise ValueError(
+            f"a {type(frames).__name__} is no source of frames: give a path, a camera index or "
+            "arrays"
         )
-    fps = Fraction(fps).limit_denominator(1_000_000)
-    return _read_folder(sorted(paths, key=_natural_key), fps), fps, len(paths)
+    num_frames = len(frames) if hasattr(frames, "__len__") else None
+    return _Source(_read_arrays(frames, fps), fps, num_frames)
 
 
-def _read_folder(paths: list[Path], fps: Fraction) -> Iterator[_Frame]:
+def _read_arrays(frames: Iterable[np.ndarray], fps: Fraction) -> Iterator[_Frame]:
+    for number, image in enumerate(frames):
+        check_frame(image, number)
+        yield _Frame(partial(_itself, image), FrameTiming(number / fps, 1 / fps), f"frame {number}")
+
+
+def _itself(image: np.ndarray) -> np.ndarray:
+    return image
+
+
+def _open_images(source: Path, paths: list[Path], fps: Fraction) -> _Source:
+    others = [path for path in paths if path.suffix.lower() not in IMAGE_SUFFIXES]
+    if others:
+        raise VideoError(
+            f"{source}: {others[0]} is no image; a pattern stands for the images of one video, or "
+            "for a single video file"
+        )
+    if not paths:
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise VideoError(f"{source}: the folder has no images ({suffixes})")
+    return _Source(_read_images(sorted(paths, key=_natural_key), fps), fps, len(paths))
+
+
+def _read_images(paths: list[Path], fps: Fraction) -> Iterator[_Frame]:
     for number, path in enumerate(paths):
-        data = np.fromfile(path, np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-        if image is None:
-            raise VideoError(
-                f"{path}: the image cannot be decoded; it is damaged or of no known format"
-            )
-        yield _Frame(image, FrameTiming(number / fps, 1 / fps), str(path))
+        timing = FrameTiming(number / fps, 1 / fps)
+        yield _Frame(partial(_decode_image, path), timing, str(path))
+
+
+def _decode_image(path: Path) -> np.ndarray:
+    data = np.fromfile(path, np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if image is None:
+        raise _BrokenFrame("the image is damaged or of no known format")
+    return image
 
 
 def _natural_key(path: Path) -> list[tuple[bool, int | str]]:
     """Sort key that compares runs of digits as numbers."""
-    parts = re.split(r"(\d+)", path.name)
+    parts = re.split(r"(\d+)", str(path))
     return [(True, int(part)) if part.isdecimal() else (False, part) for part in parts]
 
 
-def _open_file(path: Path) -> tuple[Iterator[_Frame], Fraction, int | None]:
+def _open_file(path: Path, fps: Fraction | None) -> _Source:
     try:
         container = av.open(str(path))
     except av.error.FFmpegError as error:
         raise VideoError(f"{path}: not a video, or a damaged one ({error.strerror})") from error
-    if not container.streams.video:
+    try:
+        if not container.streams.video:
+            raise VideoError(f"{path}: the file has no video stream")
+        stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise VideoError(
+                f"{path}: PyAV {av.__version__} has no decoder for the video in it; convert it, "
+                f"for example with `ffmpeg -i {path.name} -c:v libx264 converted.mp4`"
+            )
+        fps = stream.average_rate or stream.guessed_rate or fps
+        if not fps:
+            raise VideoError(f"{path}: the file does not tell its frame rate; give it (fps)")
+    except BaseException:
         container.close()
-        raise VideoError(f"{path}: the file has no video stream")
-    stream = container.streams.video[0]
-    fps = stream.average_rate or stream.guessed_rate
-    if not fps:
-        container.close()
-        raise VideoError(f"{path}: the file does not tell its frame rate")
-    return _read_file(container, stream, path, fps), fps, stream.frames or None
+        raise
+    return _Source(_read_file(container, stream, path, fps), fps, stream.frames or None)
 
 
 def _read_file(container, stream, path: Path, fps: Fraction) -> Iterator[_Frame]:
@@ -334,18 +479,45 @@ def _read_file(container, stream, path: Path, fps: Fraction) -> Iterator[_Frame]
     reformatter = VideoReformatter()
     number, first_pts = 0, None
     try:
-        for frame in container.decode(stream):
-            first_pts = frame.pts if first_pts is None else first_pts
-            image = reformatter.reformat(frame, format="bgr24").to_ndarray()
-            timing = _file_timing(frame, first_pts, number, fps)
-            yield _Frame(_upright(image, frame), timing, f"{path}, frame {number}")
+        for frame in _decode_packets(container, stream):
+            name = f"{path}, frame {number}"
+            if isinstance(frame, Exception):
+                timing = FrameTiming(number / fps, 1 / fps)
+                yield _Frame(partial(_fail, frame), timing, name)
+            else:
+                first_pts = frame.pts if first_pts is None else first_pts
+                timing = _file_timing(frame, first_pts, number, fps)
+                yield _Frame(partial(_convert, reformatter, frame), timing, name)
             number += 1
-    except av.error.FFmpegError as error:
-        raise VideoError(
-            f"{path}: frame {number} cannot be decoded, the file is damaged ({error.strerror})"
-        ) from error
     finally:
         container.close()
+
+
+def _decode_packets(container, stream) -> Iterator[av.VideoFrame | av.error.FFmpegError]:
+    """Decoded frames, and an error in the place of each packet that cannot be decoded."""
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.error.FFmpegError as error:  # the file itself is cut off or damaged here
+            yield error
+            return
+        if packet is None:
+            return
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError as error:
+            yield error
+        else:
+            yield from frames
+
+
+def _fail(error: av.error.FFmpegError) -> np.ndarray:
+    raise _BrokenFrame(error.strerror) from error
+
+
+def _convert(reformatter: VideoReformatter, frame: av.VideoFrame) -> np.ndarray:
+    return _upright(reformatter.reformat(frame, format="bgr24").to_ndarray(), frame)
 
 
 def _file_timing(

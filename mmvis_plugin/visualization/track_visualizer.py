@@ -28,16 +28,26 @@ class TrackVisualizer:
         classes: Class names, indexed by label.
         score_thr: Instances that score less in a frame are not drawn in it.
         mask_alpha: Opacity of the masks, 0 (unseen) to 1. Outlines are always opaque.
+        enlarge: Times by which the picture is larger than the frame. Letters are no smaller than
+            can be read: on a frame of some hundred pixels they cover what they name, and an
+            enlarged picture has room for them.
 
     Examples:
         >>> visualizer = TrackVisualizer(("circle", "star"), score_thr=0.5)
         >>> picture = visualizer.draw(frame, data_sample.pred_track_instances)
     """
 
-    def __init__(self, classes: Sequence[str], score_thr: float = 0.3, mask_alpha: float = 0.45):
+    def __init__(
+        self,
+        classes: Sequence[str],
+        score_thr: float = 0.3,
+        mask_alpha: float = 0.45,
+        enlarge: int = 1,
+    ):
         self.classes = tuple(classes)
         self.score_thr = score_thr
         self.mask_alpha = mask_alpha
+        self.enlarge = enlarge
 
     def draw(self, frame: np.ndarray, instances: InstanceData) -> np.ndarray:
         """Draw the instances of one frame.
@@ -49,12 +59,12 @@ class TrackVisualizer:
                 size [H, W], or a dense array of shape (n, H, W).
 
         Returns:
-            np.ndarray: Picture of the frame's shape and type.
+            np.ndarray: Picture of shape (enlarge * H, enlarge * W, 3), uint8, BGR.
 
         Raises:
             ValueError: If a mask's size is not the frame's.
         """
-        canvas = np.ascontiguousarray(frame).copy()
+        canvas = self._canvas(frame)
         scores = _to_numpy(instances.scores)
         ascending = np.argsort(scores, kind="stable")
         shown = ascending[scores[ascending] >= self.score_thr]
@@ -62,7 +72,7 @@ class TrackVisualizer:
             return canvas
         ids = _to_numpy(instances.instances_id)[shown]
         labels = _to_numpy(instances.labels)[shown]
-        boxes = _to_numpy(instances.bboxes)[shown].round().astype(int)
+        boxes = (_to_numpy(instances.bboxes)[shown] * self.enlarge).round().astype(int)
         colors = np.array([track_color(i) for i in ids.tolist()], np.uint8)
 
         self._paint_masks(canvas, [instances.masks[i] for i in shown.tolist()], colors)
@@ -75,6 +85,12 @@ class TrackVisualizer:
         self._write_labels(canvas, texts, boxes.tolist(), colors)
         return canvas
 
+    def _canvas(self, frame: np.ndarray) -> np.ndarray:
+        if self.enlarge == 1:
+            return np.ascontiguousarray(frame).copy()
+        size = tuple(self.enlarge * side for side in frame.shape[1::-1])
+        return cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC)
+
     def _paint_masks(self, canvas: np.ndarray, masks: list, colors: np.ndarray) -> None:
         """Blend masks, later ones over earlier ones, and draw their inner outlines."""
         paint = canvas.copy()
@@ -82,7 +98,10 @@ class TrackVisualizer:
         width = _line_width(canvas.shape)
         kernel = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
         for mask, color in zip(masks, colors.tolist(), strict=True):
-            mask, (x1, y1, x2, y2) = _dense_crop(mask, canvas.shape[:2])
+            frame_shape = (canvas.shape[0] // self.enlarge, canvas.shape[1] // self.enlarge)
+            mask, box = _dense_crop(mask, frame_shape)
+            mask = mask.repeat(self.enlarge, axis=0).repeat(self.enlarge, axis=1)
+            x1, y1, x2, y2 = (self.enlarge * side for side in box)
             if mask.size == 0:
                 continue
             core = cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)

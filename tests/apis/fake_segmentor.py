@@ -1,7 +1,9 @@
 """A video segmentor that needs no training: it finds what is pure red."""
 
+import time
 from collections import deque
 
+import numpy as np
 import torch
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
@@ -39,16 +41,51 @@ test_dataloader = dict(
 """
 
 
+CLASSES = ["ball", "box"]
+
+
+def write_inputs(folder, look_ahead=3, score=0.875, **settings):
+    """A config of the fake model and a checkpoint for it; returns their paths."""
+    config, checkpoint = folder / "red.py", folder / "red.pth"
+    config.write_text(CONFIG.format(look_ahead=look_ahead) + f"model.update({settings})\n")
+    meta = {"dataset_meta": {"classes": CLASSES}}
+    torch.save({"state_dict": {"score": torch.tensor(score)}, "meta": meta}, checkpoint)
+    return config, checkpoint
+
+
+def make_frame(number, size=(90, 70), red=True):
+    """A grey frame with a red square of 20 pixels that moves to the right."""
+    width, height = size
+    frame = np.full((height, width, 3), 100, np.uint8)
+    if red:
+        left = 10 + 3 * number % (width - 30)
+        frame[25:45, left : left + 20] = (0, 0, 255)
+    return frame
+
+
 @MODELS.register_module()
 class RedFinder(VideoSegmentor):
-    """Gives its results ``look_ahead`` frames late; the score is its only parameter."""
+    """Gives its results ``look_ahead`` frames late; the score is its only parameter.
 
-    def __init__(self, look_ahead=0, data_preprocessor=None, backbone=None, init_cfg=None):
+    It sleeps ``delay`` seconds a frame, and is interrupted at frame ``interrupt_at``.
+    """
+
+    def __init__(
+        self,
+        look_ahead=0,
+        delay=0.0,
+        interrupt_at=None,
+        data_preprocessor=None,
+        backbone=None,
+        init_cfg=None,
+    ):
         super().__init__(data_preprocessor, init_cfg)
         self.backbone = backbone
         self.look_ahead = look_ahead
         self.score = nn.Parameter(torch.zeros(()))
-        self.interrupt_at = None
+        self.delay = delay
+        self.interrupt_at = interrupt_at
+        self.calls = []  # frames and autocast of each step
 
     def loss(self, inputs, data_samples):
         return {"loss": self.score.square()}
@@ -59,6 +96,8 @@ class RedFinder(VideoSegmentor):
         return state
 
     def step(self, state, frames, metas):
+        time.sleep(self.delay * len(frames))
+        self.calls.append((len(frames), torch.is_autocast_enabled("cpu"), frames.stride()))
         for frame, meta in zip(frames, metas, strict=True):
             if state.num_frames == self.interrupt_at:
                 raise KeyboardInterrupt

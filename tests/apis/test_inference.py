@@ -7,7 +7,7 @@ from fake_segmentor import CONFIG
 from mmengine.config import Config
 
 from mmvis_plugin.apis import build_video_segmentor, segment_video
-from mmvis_plugin.apis.inference import streaming_pipeline
+from mmvis_plugin.apis.build import streaming_pipeline
 from mmvis_plugin.utils.checkpoint import CheckpointError
 
 CLASSES = ["ball", "box"]

@@ -196,11 +196,125 @@ def test_frames_of_two_sizes_name_the_file(tmp_path):
         list(VideoReader(tmp_path))
 
 
-def test_damaged_image_names_the_file(tmp_path):
-    cv2.imwrite(str(tmp_path / "1.png"), solid((20, 10), BGR[0]))
-    (tmp_path / "2.png").write_bytes(b"")
-    with pytest.raises(VideoError, match=r"2\.png"):
-        list(VideoReader(tmp_path))
+def test_damaged_images_are_named_and_left_out(tmp_path, caplog):
+    for number in range(8):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), solid((20, 10), BGR[number % 5]))
+    for number in (0, 2, 3, 7):
+        (tmp_path / f"{number}.png").write_bytes(b"")
+    with VideoReader(tmp_path, fps=10) as reader:
+        starts = [reader.timing.start for _ in reader]
+    # The others keep their distances.
+    assert starts == [0, Fraction(3, 10), Fraction(4, 10), Fraction(5, 10)]
+    assert reader.num_broken == 4 and reader.num_frames == 8
+    named = [record.getMessage() for record in caplog.records]
+    assert len(named) == 3 and all(
+        f"{number}.png cannot be decoded" in message
+        for number, message in zip((0, 2, 3), named, strict=True)
+    )
+    for number in (1, 4, 5, 6):
+        (tmp_path / f"{number}.png").write_bytes(b"")
+    with pytest.raises(VideoError, match="no frame in it; 8 cannot be decoded"):
+        VideoReader(tmp_path)
+
+
+def test_broken_packets_are_left_out_and_the_rest_is_read(tmp_path):
+    path, count = tmp_path / "a.avi", 20
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuvj420p"
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(solid((48, 32), BGR[number % 5]), format="bgr24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    data = bytearray(path.read_bytes())
+    starts = [i for i in range(len(data) - 2) if data[i : i + 3] == b"\xff\xd8\xff"]
+    for number in (5, 6, 12):
+        start, end = starts[number], starts[number + 1] - 16
+        data[start:end] = bytes(end - start)
+    path.write_bytes(data)
+
+    with VideoReader(path) as reader:
+        colors = [(reader.timing.start, tuple(frame[16, 24].astype(int))) for frame in reader]
+
+    left = [number for number in range(count) if number not in (5, 6, 12)]
+    assert [start for start, _ in colors] == [Fraction(number, 10) for number in left]
+    for number, (_, color) in zip(left, colors, strict=True):
+        assert np.abs(np.array(color) - BGR[number % 5]).max() <= 8
+    assert reader.num_broken == 3
+
+
+def test_video_that_nothing_can_decode_is_named(tmp_path):
+    write_video(tmp_path / "a.mp4", [solid((32, 32), BGR[0])] * 3)
+    data = (tmp_path / "a.mp4").read_bytes()
+    (tmp_path / "b.mp4").write_bytes(data.replace(b"avc1", b"zzzz"))
+    with pytest.raises(VideoError, match=r"b\.mp4: .*no decoder.*libx264"):
+        VideoReader(tmp_path / "b.mp4")
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    start=st.integers(0, 11),
+    length=st.none() | st.integers(1, 15),
+    stride=st.integers(1, 5),
+)
+def test_part_of_a_video(tmp_path_factory, start, length, stride):
+    path = tmp_path_factory.mktemp("part") / "a.mp4"
+    frames = [solid((32, 32), (20 * number,) * 3) for number in range(12)]
+    write_video(path, frames, Fraction(12))
+    end = None if length is None else start + length
+    for source in (path, frames):
+        with VideoReader(source, Fraction(12), start, end, stride) as reader:
+            read = [(reader.timing, frame) for frame in reader]
+        wanted = frames[start:end:stride]
+        assert reader.num_frames == len(read) == len(wanted)
+        assert reader.fps == Fraction(12, stride)
+        for number, ((timing, frame), original) in enumerate(zip(read, wanted, strict=True)):
+            assert timing == (number * Fraction(stride, 12), Fraction(stride, 12))
+            assert np.abs(frame.astype(int) - original).max() <= 8
+
+
+def test_bad_parts_and_empty_ones_are_named(tmp_path):
+    frames = [solid((8, 8), BGR[0])] * 3
+    for part in ((-1, None, 1), (2, 2, 1), (0, None, 0)):
+        with pytest.raises(ValueError, match="start .*, end .*, stride"):
+            VideoReader(frames, None, *part)
+    with pytest.raises(VideoError, match="no frame in it from 3 to its end"):
+        VideoReader(frames, start=3)
+    with pytest.raises(ValueError, match="rate must be positive"):
+        VideoReader(frames, fps=0)
+
+
+def test_pattern_of_images_or_of_one_video(tmp_path):
+    for name, color in (("a10.png", BGR[2]), ("a2.png", BGR[1]), ("b1.png", BGR[0])):
+        cv2.imwrite(str(tmp_path / name), solid((20, 10), color))
+    write_video(tmp_path / "clip.mp4", [solid((16, 16), BGR[0])] * 3, Fraction(7))
+    with VideoReader(tmp_path / "a*.png") as reader:
+        assert [tuple(frame[0, 0]) for frame in reader] == BGR[1:3]
+        assert reader.name == tmp_path.name
+    with VideoReader(str(tmp_path / "*.mp4")) as reader:
+        assert (reader.fps, reader.name, len(list(reader))) == (7, "clip", 3)
+    write_video(tmp_path / "clip2.mp4", [solid((16, 16), BGR[0])])
+    with pytest.raises(VideoError, match=r"clip2?\.mp4 is no image"):
+        VideoReader(tmp_path / "*.mp4")
+    with pytest.raises(FileNotFoundError, match=r"nothing matches"):
+        VideoReader(tmp_path / "*.tiff")
+
+
+def test_digits_that_are_a_folder_are_no_camera(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "7").mkdir()
+    cv2.imwrite(str(tmp_path / "7" / "1.png"), solid((20, 10), BGR[0]))
+    with VideoReader("7") as reader:
+        assert not reader.is_camera and reader.name == "7" and len(list(reader)) == 1
+
+
+def test_closing_a_writer_under_another_name(tmp_path):
+    writer = VideoWriter(tmp_path / "a.mp4", 10, (16, 16))
+    writer.write(solid((16, 16), BGR[0]))
+    writer.close(tmp_path / "a.partial.mp4")
+    assert writer.path == tmp_path / "a.partial.mp4"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.partial.mp4"]
+    assert facts(writer.path)["frames"] == 1
 
 
 def test_bad_sources_name_the_file(tmp_path):

@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pycocotools.mask as mask_utils
 import pytest
@@ -141,3 +142,43 @@ def test_mask_of_another_size_is_refused(frame):
     instances = make_instances([rectangle_mask((60, 100), 2, 2, 9, 9)], [0], [0.9])
     with pytest.raises(ValueError, match=r"\(60, 100\).*\(120, 200\)"):
         TrackVisualizer(("a",)).draw(frame, instances)
+
+
+@pytest.mark.parametrize("enlarge", [2, 3, 5])
+def test_enlarged_picture_is_the_frame_and_its_tracks_larger(frame, no_labels, enlarge):
+    mask = np.zeros((120, 200), np.uint8)
+    mask[30:90, 50:130] = np.tri(60, 80, dtype=np.uint8)
+    instances = make_instances([mask], [4], [0.9])
+
+    drawn = TrackVisualizer(("a",), mask_alpha=1.0, enlarge=enlarge).draw(frame, instances)
+
+    assert drawn.shape == (enlarge * 120, enlarge * 200, 3) and drawn.dtype == np.uint8
+    inside = np.kron(mask, np.ones((enlarge, enlarge), np.uint8)).astype(bool)
+    assert (drawn[inside] == track_color(4)).all()
+    box = (enlarge * instances.bboxes[0]).int().tolist()
+    assert (drawn[box[1], box[0] : box[2]] == track_color(4)).all()
+    # What is far from the track is the frame: back at its size it is the same but for rounding.
+    small = cv2.resize(drawn, (200, 120), interpolation=cv2.INTER_AREA).astype(int)
+    assert np.abs(small[:, 135:] - frame[:, 135:]).mean() < 40
+
+
+def test_label_covers_less_of_an_enlarged_picture():
+    """On a small frame a legible label hides what it names; drawn larger it is a small part."""
+
+    class Unlabelled(TrackVisualizer):
+        def _write_labels(self, *args):
+            pass
+
+    small = np.full((96, 128, 3), 128, np.uint8)
+    instances = make_instances([rectangle_mask((96, 128), 40, 40, 70, 70)], [3], [0.87])
+    covered = []
+    for enlarge in (1, 3, 8):
+        with_label, without = (
+            kind(("triangle",), enlarge=enlarge).draw(small, instances)
+            for kind in (TrackVisualizer, Unlabelled)
+        )
+        changed = (with_label != without).any(axis=-1)
+        rows, columns = np.nonzero(changed)
+        assert rows.max() - rows.min() + 1 >= 8
+        covered.append((columns.max() - columns.min() + 1) / changed.shape[1])
+    assert covered[0] > 0.5 and covered[1] < 0.5 * covered[0] and covered[2] < 0.35

@@ -1,0 +1,366 @@
+import importlib.util
+import json
+import os
+import sys
+import threading
+import time
+import weakref
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pycocotools.mask as mask_utils
+import pytest
+from fake_segmentor import make_frame, write_inputs
+from mmengine.config import Config
+
+from mmvis_plugin.apis import (
+    JSONSink,
+    VideoError,
+    VideoReader,
+    VideoSink,
+    VideoWriter,
+    VISInferencer,
+    build_video_segmentor,
+    list_configs,
+    segment_video,
+)
+from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
+
+ROOT = Path(__file__).resolve().parents[2]
+FRAMES = [make_frame(number) for number in range(12)]
+
+
+@pytest.fixture
+def inferencer(tmp_path):
+    with VISInferencer(*write_inputs(tmp_path), device="cpu") as inferencer:
+        yield inferencer
+    assert not any(thread.name == "prefetch" for thread in threading.enumerate())
+
+
+def found(results):
+    return [[(t.id, t.label, t.score, t.box, t.rle) for t in result.tracks] for result in results]
+
+
+def expected(model, frames):
+    return [
+        [
+            (id_, label, score, tuple(box), rle)
+            for id_, label, score, box, rle in zip(
+                instances.instances_id.tolist(),
+                instances.labels.tolist(),
+                instances.scores.tolist(),
+                instances.bboxes.tolist(),
+                instances.masks,
+                strict=True,
+            )
+        ]
+        for instances in (sample.pred_track_instances for _, sample in segment_video(model, frames))
+    ]
+
+
+def write_frames(folder):
+    folder.mkdir()
+    for number, frame in enumerate(FRAMES):
+        cv2.imwrite(str(folder / f"{number}.png"), frame)
+    return folder
+
+
+class TestSources:
+    def test_arrays_iterators_folders_and_patterns_give_the_same(self, inferencer, tmp_path):
+        folder = write_frames(tmp_path / "shots")
+        wanted = expected(inferencer.model, FRAMES)
+        assert sum(map(len, wanted)) == 12
+        for source, name in (
+            (FRAMES, "frames"),
+            (np.stack(FRAMES), "frames"),
+            (iter(FRAMES), "frames"),
+            ((frame for frame in FRAMES), "frames"),
+            (folder, "shots"),
+            (str(folder), "shots"),
+            (str(folder / "*.png"), "shots"),
+        ):
+            video = inferencer(source)
+            assert (video.name, video.size, video.fps) == (name, (90, 70), 10)
+            assert found(video) == wanted
+            assert video.closed and not video.interrupted
+            assert video.tracks.labels.tolist() == [1]
+
+    def test_file(self, inferencer, tmp_path):
+        fps = Fraction(30000, 1001)
+        with VideoWriter(tmp_path / "clip.mp4", fps, (90, 70)) as writer:
+            for frame in FRAMES:
+                writer.write(frame)
+        with VideoReader(tmp_path / "clip.mp4") as reader:
+            wanted = expected(inferencer.model, reader)
+        video = inferencer(tmp_path / "clip.mp4")
+        assert (video.name, video.fps, video.num_frames) == ("clip", fps, 12)
+        results = list(video)
+        assert found(results) == wanted
+        assert [r.timing.start for r in results] == [n / fps for n in range(12)]
+        assert [r.index for r in results] == list(range(12))
+
+    def test_camera(self, inferencer, monkeypatch):
+        class Camera:
+            def __init__(self, index):
+                self.frames = iter(FRAMES)
+
+            def isOpened(self):
+                return True
+
+            def get(self, prop):
+                return 25.0
+
+            def read(self):
+                frame = next(self.frames, None)
+                return frame is not None, frame
+
+            def release(self):
+                self.frames = None
+
+        monkeypatch.setattr(cv2, "VideoCapture", Camera)
+        for source in (0, "0"):
+            video = inferencer(source)
+            assert video.is_camera and video.name == "camera0" and video.num_frames is None
+            assert len(list(video)) == 12
+
+    def test_part_of_a_source(self, inferencer):
+        video = inferencer(FRAMES, start=2, end=9, stride=3)
+        assert video.num_frames == 3 and video.fps == Fraction(10, 3)
+        results = list(video)
+        assert found(results) == expected(inferencer.model, FRAMES[2:9:3])
+        assert [float(r.timing.start) for r in results] == pytest.approx([0, 0.3, 0.6])
+        assert all(r.image is f for r, f in zip(results, FRAMES[2:9:3], strict=True))
+
+    @pytest.mark.parametrize(
+        "source, error, message",
+        [
+            ("nothing.mp4", FileNotFoundError, "nothing.mp4"),
+            ("nothing*.jpg", FileNotFoundError, "nothing matches"),
+            ([], VideoError, "no frame"),
+            (1.5, ValueError, "a float is no source"),
+            ([np.zeros((4, 4), np.uint8)], ValueError, "frame 0 is uint8 of shape"),
+        ],
+    )
+    def test_bad_source_fails_when_it_is_opened(self, inferencer, source, error, message):
+        with pytest.raises(error, match=message):
+            inferencer(source)
+
+    def test_bad_arguments_are_named(self, inferencer):
+        with pytest.raises(ValueError, match="no class cat; it knows ball, box"):
+            inferencer(FRAMES, classes=["cat"])
+        for part in ({"start": -1}, {"stride": 0}, {"start": 5, "end": 5}, {"fps": 0}):
+            with pytest.raises(ValueError, match="start|rate"):
+                inferencer(FRAMES, **part)
+
+
+class TestResults:
+    def test_tracked_object(self, inferencer):
+        results = list(inferencer(FRAMES))
+        for number, result in enumerate(results):
+            (track,) = result.tracks
+            assert result.size == (90, 70)
+            assert (track.id, track.label, track.class_name, track.score) == (0, 0, "ball", 0.875)
+            assert track.box == pytest.approx((10 + 3 * number, 25, 30 + 3 * number, 45), abs=2)
+            np.testing.assert_array_equal(track.mask(), mask_utils.decode(track.rle) == 1)
+            assert track.mask().dtype == bool and track.area == track.mask().sum()
+
+    def test_classes_to_keep(self, inferencer):
+        assert found(inferencer(FRAMES, classes=["ball"])) == found(inferencer(FRAMES))
+        video = inferencer(FRAMES, classes=["box"])
+        results = list(video)
+        assert len(results) == 12 and not any(result.tracks for result in results)
+        # The method's last word on the track is that it is a box.
+        assert video.tracks.instances_id.tolist() == [0]
+
+    def test_results_come_as_soon_as_they_are_final(self, inferencer):
+        """Frames are given out one by one: a result must not wait for frames it does not need."""
+        permits = threading.Semaphore(4)
+        read = []
+
+        def frames():
+            for number in range(10):
+                assert permits.acquire(timeout=10)
+                read.append(number)
+                yield FRAMES[number]
+
+        for result in inferencer(frames()):
+            assert len(read) <= result.index + 4
+            permits.release()
+
+    @pytest.mark.parametrize("batch_size", [1, 3, 100])
+    def test_batches_change_nothing(self, inferencer, batch_size):
+        wanted = found(inferencer(FRAMES))
+        batched = VISInferencer(inferencer.model, batch_size=batch_size)
+        inferencer.model.calls.clear()
+        assert found(batched(FRAMES)) == wanted
+        sizes = [size for size, _, _ in inferencer.model.calls]
+        assert sum(sizes) == 12 and max(sizes) <= batch_size
+        batched.close()
+
+    def test_two_videos_at_once(self, inferencer):
+        reverse = FRAMES[::-1]
+        wanted = found(inferencer(FRAMES)), found(inferencer(reverse))
+        pairs = list(zip(inferencer(FRAMES), inferencer(reverse), strict=True))
+        assert (found(a for a, _ in pairs), found(b for _, b in pairs)) == wanted
+
+    def test_frames_held_are_bounded(self, inferencer):
+        alive, most = [], 0
+
+        def frames():
+            for number in range(200):
+                frame = make_frame(number)
+                alive.append(weakref.ref(frame))
+                yield frame
+
+        for _result in inferencer(frames()):
+            alive[:] = [ref for ref in alive if ref() is not None]
+            most = max(most, len(alive))
+        assert most <= 8 + 3 + 4  # read ahead, the method's look-ahead, and on their way
+
+    def test_switches_reach_the_model(self, tmp_path):
+        config, checkpoint = write_inputs(tmp_path)
+        inferencer = VISInferencer(config, checkpoint, "cpu", autocast=True, channels_last=True)
+        plain = VISInferencer(config, checkpoint, "cpu")
+        assert found(inferencer(FRAMES)) == found(plain(FRAMES))
+        (_, autocast, stride) = inferencer.model.calls[0]
+        assert autocast and stride[1] == 1
+        (_, autocast, stride) = plain.model.calls[0]
+        assert not autocast and stride[3] == 1
+
+
+class TestEnds:
+    def test_error_of_the_source_comes_after_the_results_before_it(self, inferencer):
+        def frames():
+            yield from FRAMES[:7]
+            raise OSError("cable pulled")
+
+        video, seen = inferencer(frames()), []
+        with pytest.raises(OSError, match="cable pulled"):
+            for result in video:
+                seen.append(result.index)
+        assert seen == list(range(7)) and video.closed
+
+    def test_bad_frame_in_the_middle_is_named(self, inferencer):
+        bad = [*FRAMES[:5], FRAMES[0][:, :, 0]]
+        with pytest.raises(ValueError, match="frame 5 is"):
+            list(inferencer(bad))
+        with pytest.raises(VideoError, match="frame 5 is 45 x 70 pixels"):
+            list(inferencer([*FRAMES[:5], FRAMES[0][:, ::2]]))
+
+    def test_error_of_the_model_ends_the_reading(self, inferencer, monkeypatch):
+        def step(state, frames, metas):
+            raise ArithmeticError("no")
+
+        monkeypatch.setattr(inferencer.model, "step", step)
+        video = inferencer(FRAMES)
+        with pytest.raises(ArithmeticError):
+            next(video)
+        assert video.closed
+
+    def test_stop_finishes_what_the_model_has_taken(self, inferencer):
+        video = inferencer(FRAMES)
+        indices = []
+        for result in video:
+            indices.append(result.index)
+            if result.index == 4:
+                video.stop()
+        # Three more frames were in the model's look-ahead.
+        assert indices == list(range(8))
+        assert video.interrupted and video.closed and video.tracks is not None
+
+    def test_close_releases_the_source(self, inferencer):
+        closed = []
+
+        def frames():
+            try:
+                yield from FRAMES
+            finally:
+                closed.append(True)
+
+        with inferencer(frames()) as video:
+            next(video)
+        assert closed == [True] and list(video) == []
+        other = inferencer(FRAMES)
+        inferencer.close()
+        assert other.closed
+
+
+class TestModels:
+    def test_alias_finds_config_and_weights_of_the_package(self, monkeypatch, tmp_path):
+        monkeypatch.chdir(tmp_path)
+        assert {"maskprop_r18_shapes", "maskprop_r50_ytvis19"} <= set(list_configs())
+        inferencer = VISInferencer("maskprop_r18_shapes", device="cpu")
+        assert type(inferencer.model).__name__ == "MaskProp" and len(inferencer.classes) == 6
+        with pytest.raises(FileNotFoundError, match="maskprop_r50_ytvis19.*ships no trained"):
+            VISInferencer("maskprop_r50_ytvis19")
+        with pytest.raises(FileNotFoundError, match="maskprob_r18.*close.*maskprop_r18_shap"):
+            VISInferencer("maskprob_r18_shapes")
+        # A name with a folder is a path.
+        with pytest.raises(FileNotFoundError, match="no such config file"):
+            VISInferencer("x/maskprop_r18_shapes")
+
+    def test_model_without_weights_for_measuring(self, tmp_path, capsys):
+        config, _ = write_inputs(tmp_path, backbone=dict(num_classes=3))
+        cfg = Config.fromfile(config)
+        with pytest.raises(FileNotFoundError, match="ships no trained weights"):
+            build_video_segmentor(cfg, device="cpu")
+        model = build_video_segmentor(cfg, device="cpu", require_weights=False)
+        assert model.dataset_meta["classes"] == ("class 0", "class 1", "class 2")
+        assert "init" not in "".join(capsys.readouterr())
+
+
+def test_same_tracks_as_the_test_tool(tmp_path, monkeypatch):
+    """One ShapesVIS video through tools/test.py and through the inferencer: equal files."""
+    data = tmp_path / "shapes_vis"
+    make_shapes_vis(data, train_videos=1, valid_videos=1, length=(24, 24))
+    weights = ROOT / "weights/maskprop_r18_shapes.pth"
+    spec = importlib.util.spec_from_file_location("tools_test", ROOT / "tools/test.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    arguments = [ROOT / "configs/maskprop/maskprop_r18_shapes.py", weights, "--data-root", data]
+    arguments += ["--work-dir", tmp_path / "run", "--out", tmp_path / "tested.json"]
+    arguments += ["--cfg-options", "test_dataloader.num_workers=0"]
+    arguments += ["test_dataloader.persistent_workers=False"]
+    monkeypatch.setattr(sys, "argv", ["test.py", *map(str, arguments)])
+    tool.main()
+
+    (frames,) = (data / "valid/JPEGImages").iterdir()
+    content = json.loads((data / "valid.json").read_text())
+    with (
+        VISInferencer("maskprop_r18_shapes", device="cpu") as inferencer,
+        JSONSink(tmp_path / "streamed.json", content["videos"][0]["id"]) as sink,
+    ):
+        for result in inferencer(frames):
+            sink.write(result)
+
+    tested = json.loads((tmp_path / "tested.json").read_text())
+    assert len(tested) > 2
+    assert json.loads((tmp_path / "streamed.json").read_text()) == tested
+
+
+def test_reading_and_writing_hide_behind_the_model(tmp_path):
+    """At 720p and 50 ms a frame in the model, as a GPU takes them: 90 % of the model's rate."""
+    num_frames, delay = 100, 0.05
+    video = tmp_path / "in.mp4"
+    with VideoWriter(video, 25, (1280, 720)) as writer:
+        for number in range(num_frames):
+            writer.write(cv2.resize(make_frame(number), (1280, 720)))
+    config, checkpoint = write_inputs(tmp_path, delay=delay)
+    with VISInferencer(config, checkpoint, "cpu", batch_size=1) as inferencer:
+        rates, work = [], []
+        for _ in range(4):  # another process on the machine can only slow it down
+            start, cpu = time.perf_counter(), time.process_time()
+            with VideoSink(tmp_path / "out.mp4") as sink:
+                for result in inferencer(video):
+                    sink.write(result)
+            rates.append(num_frames / (time.perf_counter() - start))
+            work.append((time.process_time() - cpu) / num_frames)
+            if rates[-1] >= 0.9 / delay:
+                break
+    assert min(work) < delay  # seconds of computing a frame: one core has room for all of it
+    busy = os.getloadavg()[0] / os.cpu_count()
+    if max(rates) < 0.9 / delay and busy > 1.5:
+        pytest.skip(f"the machine is busy, {busy:.1f} processes a core: {max(rates):.1f} frames/s")
+    assert max(rates) >= 0.9 / delay, rates

@@ -1,0 +1,5 @@
+import sys
+from pathlib import Path
+
+# pytest's importlib mode does not make a test's directory importable: for stmask_original.
+sys.path.insert(0, str(Path(__file__).parent))
