@@ -198,7 +198,7 @@ def test_the_propagation_loss_reaches_the_mask_head_and_the_backbone(model):
         model.eval()
     for name in (
         "detector.roi_head.mask_head.conv_logits.weight",
-        "detector.backbone.layer2.0.conv1.weight",
+        "detector.backbone.layer2.0.downsample.0.weight",
         "propagation_head.deform.weight",
         "propagation_head.offset.weight",
     ):
