@@ -247,8 +247,9 @@ class EfficientVIS(VideoSegmentor):
         scores = {track: sums for track, sums in state.scores.items() if track in running}
         totals = clip.probabilities[..., :-1].sum(1)
         for query, track in enumerate(ids.tolist()):
-            total, count = scores.get(track, (0, 0))
-            scores[track] = total + totals[query], count + len(clip.metas)
+            if track >= 0:
+                total, count = scores.get(track, (0, 0))
+                scores[track] = total + totals[query], count + len(clip.metas)
         state.scores = scores
 
     def _final_frame(
