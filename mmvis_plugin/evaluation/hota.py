@@ -5,15 +5,15 @@ numbers are those of the ``trackeval`` package, whose rules hold where the paper
 compared in a frame are masks, by their IoU; classes are scored one by one; crowd annotations are
 objects like any other. Unlike there, a mask without pixels counts as no mask.
 
-For each localisation threshold alpha, with |TP|, |FN| and |FP| counted over all frames (eq. 4-9)::
+For each localisation threshold alpha, with |TP|, |FN| and |FP| counted over all frames::
 
     DetA = |TP| / (|TP| + |FN| + |FP|)
     AssA = mean over c in TP of |TPA(c)| / (|TPA(c)| + |FNA(c)| + |FPA(c)|)
     LocA = mean over c in TP of IoU(c)
     HOTA = sqrt(DetA * AssA)
 
-The figures are means over the 19 alphas. Scores play no part: a track of score 0.01 counts as one of
-0.99, so that results with a method's hundred best guesses should be scored above a threshold.
+The figures are means over the 19 alphas. Scores play no part: a track of score 0.01 counts as
+one of 0.99, so that results with a hundred guesses a video should be scored above a threshold.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _assign_frames(
     """Match the masks of every frame so that the tracks agree best over the video.
 
     The weight of a pair is its IoU times the Jaccard index of the two tracks over all frames, with
-    soft counts; trackeval's form of eq. 10-11.
+    soft counts, as in trackeval.
 
     Args:
         ious: (T, G, D).
