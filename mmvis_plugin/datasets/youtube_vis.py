@@ -14,7 +14,7 @@ from mmengine import fileio
 from mmengine.logging import print_log
 from pycocotools import mask as mask_util
 
-from ..utils.rle import RLEError, mask_areas, parse_masks
+from ..utils.rle import RLEError, compress_lists, mask_areas, parse_masks
 from .samplers import FrameIndex
 
 
@@ -133,7 +133,7 @@ class YTVISDataset(BaseVideoDataset):
 
     def _read_json(self) -> dict:
         try:
-            text = fileio.get_text(self.ann_file, backend_args=self.backend_args)
+            text = fileio.get(self.ann_file, backend_args=self.backend_args)
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"annotation file {self.ann_file} does not exist. The expected layout is in "
@@ -141,8 +141,8 @@ class YTVISDataset(BaseVideoDataset):
                 "written by tools/dataset_converters/split_ytvis.py"
             ) from error
         try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
+            content = json.loads(compress_lists(text))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise DatasetError(f"{self.ann_file} is not valid JSON: {error}") from error
         _require(content, ("videos", "categories"), self.ann_file)
         content.setdefault("annotations", None)

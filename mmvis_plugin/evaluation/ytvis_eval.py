@@ -35,6 +35,7 @@ import numpy as np
 from ..utils.rle import (
     RLEError,
     compiled,
+    compress_lists,
     decode_runs,
     first_wrong,
     intersections,
@@ -320,8 +321,8 @@ def _load_json(source: Any, what: str) -> tuple[Any, str]:
         return source, what
     name = fspath(source)
     try:
-        with open(name, encoding="utf-8") as file:
-            return json.load(file), name
+        with open(name, "rb") as file:
+            return json.loads(compress_lists(file.read())), name
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{name}: not a JSON file ({error})") from error
 

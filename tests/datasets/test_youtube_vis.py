@@ -222,7 +222,10 @@ def _segmentation(value):
         (_segmentation(dict(BOX, counts=BOX["counts"][:-1])), (*IN_ANNOTATION, "frame 2", "RLE")),
         (_segmentation(dict(BOX, counts="")), (*IN_ANNOTATION, "frame 2", "RLE")),
         (_segmentation(dict(BOX, counts="\u00e9~")), (*IN_ANNOTATION, "frame 2", "RLE")),
-        (_segmentation(dict(BOX, counts=[1, 2])), (*IN_ANNOTATION, "frame 2", "add up to 3")),
+        (
+            _segmentation(dict(BOX, counts=[1, 2])),
+            (*IN_ANNOTATION, "frame 2", "describes 3 pixels"),
+        ),
         (_segmentation(dict(BOX, counts=[800, -32])), (*IN_ANNOTATION, "frame 2", "run lengths")),
         (_segmentation(dict(BOX, counts=7)), (*IN_ANNOTATION, "frame 2", "run lengths")),
         (_segmentation(dict(counts="PPYo0")), (*IN_ANNOTATION, "frame 2", "'size'")),

@@ -318,7 +318,7 @@ def test_incomplete_results_are_named(tmp_path):
         ),
         (
             {"segmentations": [{"size": [12, 16], "counts": [4, 5]}, None, None]},
-            "id 31.*frame 0: the RLE's run lengths add up to 9, not 12 x 16",
+            "id 31.*frame 0: the RLE describes 9 pixels, not a mask of 12 x 16",
         ),
         ({"areas": ["big", None, None]}, "id 31.*'areas' must hold numbers"),
     ],

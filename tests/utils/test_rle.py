@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from pycocotools import mask as mask_utils
 from mmvis_plugin.utils import rle as rle_module
 from mmvis_plugin.utils.rle import (
     RLEError,
+    compress_lists,
     compress_runs,
     decode_runs,
     encode_masks,
@@ -52,6 +54,7 @@ def box_polygons(x, y, w, h):
     return [[x, y, x + w, y, x + w, y + h, x, y + h]]
 
 
+FOUR_FIVE = b'"counts":"45"'
 texts_of_masks = masks.map(lambda mask: compressed(mask)["counts"])
 
 
@@ -103,7 +106,7 @@ def test_compressed_masks_are_not_copied():
         (dict(size=3, counts="PPYo0"), "'size'"),
         ("x", "polygons"),
         (7, "polygons"),
-        (dict(BOX, counts=[1, 2]), "add up to 3, not 24 x 32"),
+        (dict(BOX, counts=[1, 2]), "describes 3 pixels, not a mask of 24 x 32"),
         (dict(BOX, counts=[800, -32]), "run lengths"),
         (dict(BOX, counts=[767.5, 0.5]), "run lengths"),
         (dict(BOX, counts=[1, [2]]), "run lengths"),
@@ -130,6 +133,40 @@ def test_a_track_has_an_entry_for_each_frame(track, got):
     with pytest.raises(RLEError, match=f"a list of 2, one for each of the frames, {got}") as caught:
         parse_masks(track, 2, HEIGHT, WIDTH)
     assert caught.value.index is None
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.lists(masks, min_size=1, max_size=4), st.sampled_from([None, 1]), st.booleans())
+def test_lists_in_a_json_become_text(many, indent, compact):
+    content = [{"name": '"counts": [1, 2]', "masks": [uncompressed(mask) for mask in many]}]
+    separators = (",", ":") if compact else None
+    text = json.dumps(content, indent=indent, separators=separators).encode()
+    expected = [{**content[0], "masks": [compressed(mask) for mask in many]}]
+    assert json.loads(compress_lists(text)) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"counts": []}',
+        b'{"counts": [-1, 2]}',
+        b'{"counts": [1.5]}',
+        b'{"counts": [1,, 2]}',
+        b'{"counts": [1, 2,]}',
+        b'{"counts": [,1]}',
+        b'{"counts": [1 2]}',
+        b'{"counts": [ ]}',
+        b'{"counts": [99999999999999999999999]}',
+        b'{"counts": [[1]]}',
+        b'{"counts": "PPYo0"}',
+        b'{"count": [1, 2]}',
+    ],
+)
+def test_everything_else_in_a_json_stays(text):
+    assert compress_lists(text) == text
 
 
 # --- encoding ---------------------------------------------------------------------------------
@@ -296,6 +333,7 @@ def test_plain_python_gives_what_numba_gives(texts):
             patch.setattr(rle_module, name, function.py_func)
         plain = decode_runs(texts)
         assert np.array_equal(intersections(plain.bounds, spans, *pairs), shared)
+        assert rle_module._LIST.sub(rle_module._compress_list, b'"counts": [4, 5]') == FOUR_FIVE
         runs = np.array([5, 1, 0, 70000, 31, 32])
         assert (
             compress_runs(runs)
