@@ -158,7 +158,7 @@ def _load_font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(folder / "DejaVuSans-Bold.ttf"), size)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)  # a label stays the same for some frames; each takes up to 100 kB
 def _render_text(text: str, size: int) -> np.ndarray:
     """Opacity (h, w, 1) in 0 to 1 of a text's letters, with a margin around them."""
     font = _load_font(size)
