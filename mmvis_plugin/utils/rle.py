@@ -57,8 +57,8 @@ class Runs(NamedTuple):
     """The runs of n masks.
 
     Attributes:
-        bounds: (stops[-1],) int64, the begin and end of each run in turns, counted in pixels down
-            the columns; mask after mask.
+        bounds: (stops[-1],) uint32, or int64 where they are too large for it: the begin and end of
+            each run in turns, counted in pixels down the columns; mask after mask.
         stops: (n,) int64, where in ``bounds`` those of each mask end.
         areas: (n,) int64, pixels of each mask.
         pixels: (n,) int64, how many pixels each mask describes, set or not; -1 if it is no RLE.
@@ -407,12 +407,16 @@ def decode_runs(counts: Sequence[str | bytes], offsets: np.ndarray | None = None
     stops = np.cumsum(np.fromiter(map(len, counts), np.int64, len(counts)))
     if offsets is None:
         offsets = np.zeros(len(counts), dtype=np.int64)
-    bounds = np.empty(len(text), dtype=np.int64)
     run_stops, areas, pixels = np.empty((3, len(counts)), dtype=np.int64)
     chars = text.encode("ascii")
     if numba is not None:  # without it, Python's own integers are what does not overflow
         chars = np.frombuffer(chars, dtype=np.int8)
-    _decode(chars, stops, offsets, bounds, run_stops, areas, pixels)
+    # Half the memory is half the time, where it is enough; NumPy itself refuses what is too large.
+    for dtype in (np.uint32, np.int64) if numba is not None else (np.int64,):
+        bounds = np.empty(len(text), dtype=dtype)
+        _decode(chars, stops, offsets, bounds, run_stops, areas, pixels)
+        if (offsets + pixels).max(initial=0) <= np.iinfo(dtype).max:
+            break
     return Runs(bounds[: run_stops[-1] if len(counts) else 0], run_stops, areas, pixels)
 
 
@@ -426,15 +430,16 @@ def _number(chars, p, stop):
     """Read the number at ``p``; give it, where it ends, and all bits of its characters."""
     digit = chars[p] - 48
     p += 1
-    strange = digit
-    value, sign = digit & 31, 16
-    while digit & 32 and p < stop:
+    if 0 <= digit < 32:  # one character, as nearly all
+        return (digit ^ 16) - 16, p, digit
+    strange, value, sign = digit, digit & 31, 16
+    while digit & 32 and p < stop and sign < 1 << 40:
         digit = chars[p] - 48
         p += 1
         strange |= digit
         sign <<= 5
         value |= (digit & 31) * (sign >> 4)
-    strange |= (digit & 32) << 1  # cut off
+    strange |= (digit & 32) << 1  # cut off, or longer than any
     return (value ^ sign) - sign, p, strange
 
 
@@ -449,23 +454,24 @@ def _decode(chars, char_stops, offsets, bounds, run_stops, areas, pixels):
         if p < stop:
             value, p, strange = _number(chars, p, stop)
             end += value  # the first gap, to which no other refers
-            strange |= value >> 63
-        while p < stop:
+            strange |= value >> 34
+        while p < stop and not strange & ~63:
             value, p, odd = _number(chars, p, stop)
             run += value
+            strange |= odd | run >> 34  # -1 where the length is negative
             bounds[n] = end
             end += run
             bounds[n + 1] = end
             n += 2
             area += run
-            strange |= odd | run >> 63  # -1 where the length is negative
             if p < stop:
                 value, p, odd = _number(chars, p, stop)
                 gap += value
+                strange |= odd | gap >> 34
                 end += gap
-                strange |= odd | gap >> 63
-        if strange & ~63:  # not all of it was characters of 6 bits
+        if strange & ~63:  # not all of it was characters of 6 bits that give lengths
             n, area, end = first, 0, offsets[i] - 1
+            p = stop
         run_stops[i], areas[i], pixels[i] = n, area, end - offsets[i]
 
 
@@ -496,8 +502,8 @@ def _intersect(bounds, spans, first, second, shared):
         j, j_stop = spans[second[k]]
         total = 0
         while i < i_stop and j < j_stop:
-            end, other_end = bounds[i + 1], bounds[j + 1]
-            overlap = min(end, other_end) - max(bounds[i], bounds[j])
+            end, other_end = np.int64(bounds[i + 1]), np.int64(bounds[j + 1])
+            overlap = min(end, other_end) - max(np.int64(bounds[i]), np.int64(bounds[j]))
             if overlap > 0:
                 total += overlap
             if end <= other_end:

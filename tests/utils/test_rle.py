@@ -256,6 +256,8 @@ GOOD = BOX["counts"]
         (GOOD + "/", "not RLE"),
         (GOOD + "p", "not RLE"),
         ("0O", "not RLE"),  # a run of -1
+        (GOOD + "o" * 30 + "0", "not RLE"),  # a number of 155 bits
+        ("0" + "oooooo7" * 2000, "not RLE"),  # ever longer runs
         (GOOD + "5", "780 pixels, not a mask of 24 x 32"),
         (compressed(np.zeros((24, 31), np.uint8))["counts"], "744 pixels, not a mask of 24 x 32"),
     ],
