@@ -31,7 +31,8 @@ CONFIG = configs/maskprop/maskprop_r18_shapes.py
 RUN = work_dirs/quickstart
 
 quickstart: setup $(DATA)/valid.json  ## train MaskProp, score it, paint its tracks on a video
-	$(PY) tools/train.py $(CONFIG) --work-dir $(RUN) --resume
+	$(PY) tools/train.py $(CONFIG) --work-dir $(RUN) --resume \
+		--cfg-options train_cfg.val_begin=1000000  # tools/test.py scores it
 	$(PY) tools/test.py $(CONFIG) "$$(cat $(RUN)/last_checkpoint)" --work-dir $(RUN)/test \
 		--out $(RUN)/results.json
 	video=$$(ls -d $(DATA)/valid/JPEGImages/* | head -n 1); \
@@ -72,6 +73,10 @@ $(DATA)_large/valid.json: | setup
 weights: setup $(DATA)/valid.json $(DATA)_large/valid.json  ## train the shipped weights again (hours on two cores)
 	$(call train_and_publish,configs/mask_rcnn/mask_rcnn_r18_shapes.py,mask_rcnn_r18_shapes)
 	$(call train_and_publish,configs/maskprop/maskprop_r18_shapes.py,maskprop_r18_shapes)
+	$(call train_and_publish,configs/stmask/stmask_r18_image_shapes.py,stmask_r18_image_shapes)
+	$(call train_and_publish,configs/stmask/stmask_r18_shapes.py,stmask_r18_shapes)
+	$(call train_and_publish,configs/efficientvis/efficientvis_r18_shapes.py,efficientvis_r18_shapes)
+	$(call train_and_publish,configs/mssts/mssts_r18_shapes.py,mssts_r18_shapes)
 
 clean:  ## remove the environments and caches; data/ and work_dirs/ stay
 	rm -rf .venv .venv-openmmlab build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,11 +1,22 @@
-# The image model of stmask_r18_shapes.py on the frames of ShapesVIS, each by itself, from random
-# weights: it stands where YOLACT's training on COCO stands in the paper.
+# The image model of stmask_r18_shapes.py on the frames of ShapesVIS, each by itself: it stands where
+# YOLACT's training on COCO stands in the paper. The backbone starts from the image-level weights of
+# configs/mask_rcnn/mask_rcnn_r18_shapes.py, where YOLACT's starts from ImageNet.
 _base_ = [
     "../_base_/models/stmask_r18_shapes.py",
     "../_base_/datasets/shapes.py",
     "../_base_/schedules/schedule_shapes.py",
     "../_base_/default_runtime.py",
 ]
+
+model = dict(
+    backbone=dict(
+        init_cfg=dict(
+            type="Pretrained",
+            checkpoint="{{ fileDirname }}/../../weights/mask_rcnn_r18_shapes.pth",
+            prefix="backbone.",
+        ),
+    )
+)
 
 # More videos than the methods get, as for configs/mask_rcnn/mask_rcnn_r18_shapes.py.
 data_root = "data/shapes_vis_large/"
@@ -34,8 +45,7 @@ test_dataloader = val_dataloader
 val_evaluator = dict(_delete_=True, type="CocoMetric", metric=["bbox", "segm"], format_only=False)
 test_evaluator = val_evaluator
 
-# From random weights: longer than the video model that starts from it, in one cycle.
-max_iters = 6000
+max_iters = 3000
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 param_scheduler = [
     dict(type="OneCycleLR", eta_max=1e-3, total_steps=max_iters, pct_start=0.1, by_epoch=False)

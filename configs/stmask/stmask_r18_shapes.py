@@ -9,7 +9,6 @@ _base_ = [
 
 detector = _base_.model
 detector.pop("data_preprocessor")
-detector.backbone.norm_eval = True
 detector.init_cfg = dict(
     type="Pretrained", checkpoint="{{ fileDirname }}/../../weights/stmask_r18_image_shapes.pth"
 )
@@ -31,8 +30,8 @@ model = dict(
         type="TemporalFusion",
         level=1,
         window=11,
-        in_channels=64,
-        conv_channels=(128, 128, 256),
+        in_channels=56,
+        conv_channels=(64, 64, 128),
         num_coeffs=16,
         roi_size=7,
     ),

@@ -13,7 +13,9 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -512,6 +514,30 @@ def _write_frames(folder: Path, frames: Sequence[np.ndarray]) -> list[str]:
     return names
 
 
+def _write_video(
+    root: Path,
+    split: str,
+    index: int,
+    seed: int,
+    length: tuple[int, int],
+    size: tuple[int, int],
+    num_classes: int,
+) -> tuple[dict, list[dict]]:
+    """Writes one video's frames; its entry in ``videos``, and its annotations without ids."""
+    video = generate_video(seed, split, index, length, size, num_classes)
+    name = f"{split}_{index:04d}"
+    files = _write_frames(root / split / "JPEGImages" / name, video.frames)
+    entry = dict(
+        id=index + 1,
+        width=size[1],
+        height=size[0],
+        length=len(files),
+        file_names=[f"{name}/{file}" for file in files],
+        tags=video.tags,
+    )
+    return entry, list(_annotations(video))
+
+
 def make_shapes_vis(
     root: str | os.PathLike,
     train_videos: int = 240,
@@ -526,6 +552,7 @@ def make_shapes_vis(
 
     ``root`` gets ``{train,valid}.json`` and ``{train,valid}/JPEGImages/<video>/<frame>.jpg``. It is
     written beside the target and renamed, so that an interrupted run leaves no half dataset.
+    One process a core writes videos; the result does not depend on their number.
 
     Args:
         root: Folder to write; must not exist or be empty.
@@ -557,40 +584,30 @@ def make_shapes_vis(
     if root.exists() and any(root.iterdir()):
         raise FileExistsError(f"{root} is not empty: remove it or write to another folder")
 
-    partial = root.with_name(root.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    unfinished = root.with_name(root.name + ".partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
     names = CATEGORIES[categories]
     counts = dict(train=train_videos, valid=valid_videos)
-    jobs = iter(
-        progress(
-            ((split, index) for split in SPLITS for index in range(counts[split])),
-            sum(counts.values()),
-        )
-    )
+    jobs = [(split, index) for split in SPLITS for index in range(counts[split])]
     datasets = {split: _empty_dataset(split, seed, names) for split in SPLITS}
-    for split, index in jobs:
-        video = generate_video(seed, split, index, length, size, len(names))
-        name = f"{split}_{index:04d}"
-        files = _write_frames(partial / split / "JPEGImages" / name, video.frames)
-        dataset = datasets[split]
-        dataset["videos"].append(
-            dict(
-                id=index + 1,
-                width=size[1],
-                height=size[0],
-                length=len(files),
-                file_names=[f"{name}/{file}" for file in files],
-                tags=video.tags,
-            )
-        )
-        for annotation in _annotations(video):
-            identity = dict(id=len(dataset["annotations"]) + 1, video_id=index + 1)
-            dataset["annotations"].append(identity | annotation)
+    write = partial(
+        _write_video, unfinished, seed=seed, length=length, size=size, num_classes=len(names)
+    )
+    with ProcessPoolExecutor(min(len(jobs), os.cpu_count())) as pool:
+        written = pool.map(write, *zip(*jobs, strict=True))
+        for (split, _), (video, annotations) in zip(
+            jobs, progress(written, len(jobs)), strict=True
+        ):
+            dataset = datasets[split]
+            dataset["videos"].append(video)
+            for annotation in annotations:
+                identity = dict(id=len(dataset["annotations"]) + 1, video_id=video["id"])
+                dataset["annotations"].append(identity | annotation)
     for split, dataset in datasets.items():
-        (partial / f"{split}.json").write_text(json.dumps(dataset))
+        (unfinished / f"{split}.json").write_text(json.dumps(dataset))
     if root.exists():
         root.rmdir()
-    partial.rename(root)
+    unfinished.rename(root)
     return {split: root / f"{split}.json" for split in SPLITS}
 
 

@@ -1,6 +1,6 @@
-# The image model of STMask for ShapesVIS: every part at a quarter of the width. The frames and
-# their objects are small, so the pyramid begins at stride 4, with anchors of 12 pixels. The
-# backbone is the plain ResNet-18 of all shapes configs: its blocks have no deformable form.
+# The image model of STMask for ShapesVIS: every part, narrow. The frames and their objects are
+# small, so the pyramid begins at stride 4, with anchors of 12 pixels. The backbone is the plain
+# ResNet-18 of all shapes configs: its blocks have no deformable form.
 model = dict(
     type="STMaskDetector",
     data_preprocessor=dict(
@@ -17,17 +17,17 @@ model = dict(
         base_channels=32,
         num_stages=4,
         out_indices=(0, 1, 2, 3),
-        frozen_stages=-1,
+        frozen_stages=1,
         norm_cfg=dict(type="BN", requires_grad=True),
-        norm_eval=False,
+        norm_eval=True,
         style="pytorch",
     ),
-    neck=dict(type="STMaskFPN", in_channels=[32, 64, 128, 256], out_channels=64, num_outs=5),
+    neck=dict(type="STMaskFPN", in_channels=[32, 64, 128, 256], out_channels=56, num_outs=5),
     bbox_head=dict(
         type="STMaskHead",
         num_classes=6,
-        in_channels=64,
-        feat_channels=64,
+        in_channels=56,
+        feat_channels=56,
         kernel_sizes=((3, 3), (3, 5), (5, 3)),
         anchor_sizes=((3, 3), (3, 5), (5, 3)),
         fcb=dict(cls="ada", mask=None, track=None),
@@ -36,7 +36,7 @@ model = dict(
         embed_dims=32,
         centerness_order="position",
     ),
-    mask_head=dict(type="MaskPrototypes", in_channels=64, channels=64, num_prototypes=16),
+    mask_head=dict(type="MaskPrototypes", in_channels=56, channels=56, num_prototypes=16),
     loss=dict(type="STMaskLoss"),
     test_cfg=dict(score_thr=0.05, iou_thr=0.5, top_k=200, max_per_img=-1, class_agnostic=True),
 )
