@@ -5,7 +5,8 @@ import pytest
 import torch
 from mmengine.structures import InstanceData
 
-from mmvis_plugin.visualization import TrackVisualizer, track_color
+from mmvis_plugin.visualization import TrackVisualizer, track_color, track_visualizer
+from mmvis_plugin.visualization.labels import text_height, text_width, write_label
 
 
 def rectangle_mask(shape, x1, y1, x2, y2):
@@ -104,7 +105,7 @@ def test_instance_without_pixels_is_drawn_as_its_box(frame):
     np.testing.assert_array_equal(drawn[50, 40], frame[50, 40])
 
 
-@pytest.mark.parametrize("shape", [(96, 128), (720, 1280), (1920, 1080), (20, 30)])
+@pytest.mark.parametrize("shape", [(72, 96), (720, 1280), (1920, 1080), (2160, 3840), (20, 30)])
 @pytest.mark.parametrize("corner", [(0, 0), (1, 1), (0, 1), (1, 0)])
 def test_label_stays_in_the_frame_and_can_be_read(shape, corner):
     frame = np.full((*shape, 3), 128, np.uint8)
@@ -117,7 +118,8 @@ def test_label_stays_in_the_frame_and_can_be_read(shape, corner):
     drawn = TrackVisualizer(("a", "triangle"), mask_alpha=0.0).draw(frame, instances)
 
     outside = np.ones(shape, bool)
-    outside[max(y - 3, 0) : y + height // 8 + 3, max(x - 3, 0) : x + width // 8 + 3] = False
+    rim = 3 + min(shape) // 700  # of the box, whose lines are wider the larger the frame
+    outside[max(y - rim, 0) : y + height // 8 + rim, max(x - rim, 0) : x + width // 8 + rim] = False
     changed = outside & (drawn != frame).any(axis=-1)
     rows = np.nonzero(changed.any(axis=1))[0]
     # Letters are a fixed part of the picture, and never so small that they melt.
@@ -136,6 +138,52 @@ def test_labels_avoid_each_other(frame):
     # Above the boxes is the label of the higher score, below them the other's.
     assert (both[48:58, 44:70] == track_color(0)).all(axis=-1).mean() > 0.3
     assert (both[95:103, 44:70] == track_color(1)).all(axis=-1).mean() > 0.3
+
+
+@pytest.mark.parametrize("shape", [(72, 96), (360, 640), (1080, 1920)])
+def test_labels_of_a_crowd_are_all_seen(shape, monkeypatch):
+    """Objects on one spot: their labels go apart, stay in the frame, and are tied to them."""
+    written = []
+
+    def record(canvas, text, corner, size, color):
+        write_label(canvas, text, corner, size, color)
+        x, y = corner
+        right, bottom = x + text_width(text, size), y + text_height(size)
+        written.append((slice(y, bottom), slice(x, right), canvas[y:bottom, x:right].copy()))
+
+    monkeypatch.setattr(track_visualizer, "write_label", record)
+    height, width = shape
+    crowd = 4 if shape == (72, 96) else 12
+    box = width // 2 - 9, height // 2 - 9, width // 2 + 9, height // 2 + 9
+    masks = [rectangle_mask(shape, *box)] * crowd
+    instances = make_instances(masks, list(range(crowd)), np.linspace(0.9, 0.5, crowd).tolist())
+    frame = np.full((*shape, 3), 128, np.uint8)
+
+    picture = TrackVisualizer(("a",)).draw(frame, instances)
+
+    assert len(written) == crowd
+    for rows, columns, label in written:
+        assert rows.stop <= height and columns.stop <= width
+        np.testing.assert_array_equal(picture[rows, columns], label)  # nothing hides it
+
+
+def test_label_that_stands_apart_is_tied_to_its_box(monkeypatch):
+    frame = np.full((200, 300, 3), 128, np.uint8)
+    instances = make_instances([rectangle_mask((200, 300), 200, 150, 250, 190)], [6], [0.9])
+    for corner, is_tied in (((20, 30), True), ((200, 137), False)):
+        monkeypatch.setattr(
+            track_visualizer,
+            "place_label",
+            lambda size, *args, corner=corner: (*corner, corner[0] + size[0], corner[1] + size[1]),
+        )
+        picture = TrackVisualizer(("a",)).draw(frame, instances)
+        color = (picture == track_color(6)).all(axis=-1)
+        right, bottom = corner[0] + text_width("a 6 0.90", 10), corner[1] + text_height(10)
+        color[corner[1] : bottom, corner[0] : right] = color[150:191, 200:251] = False
+        assert color.any() == is_tied
+        if is_tied:  # from the label's lower right corner to the box's upper left one
+            x, y = (right + 200) // 2, (bottom + 150) // 2
+            assert color[y - 2 : y + 3, x - 2 : x + 3].any()
 
 
 def test_mask_of_another_size_is_refused(frame):

@@ -196,15 +196,24 @@ class EfficientVIS(VideoSegmentor):
 
     def _close_clip(self, state: EfficientVISState) -> list[DetDataSample]:
         """Segment the frames held, and hand the queries on to the next clip."""
-        clip = self._segment(torch.stack(state.frames), state.metas, state.links.queries)
+        clip = self.segment(torch.stack(state.frames), state.metas, state.links.queries)
         initial_queries = self.tracklet_head.initial_queries
         ids = self.linking.link(state.links, clip, initial_queries)
         state.frames, state.metas = [], []
         self._count(state, clip, ids)
         return [self._final_frame(state, clip, ids, t) for t in range(len(clip.metas))]
 
-    def _segment(self, frames: Tensor, metas: Sequence[dict], queries: Tensor) -> ClipTracklets:
-        """Tracklets of one clip (T, 3, H, W) from (N, C) queries."""
+    def segment(self, frames: Tensor, metas: Sequence[dict], queries: Tensor) -> ClipTracklets:
+        """Segment one clip.
+
+        Args:
+            frames: (T, 3, H, W), as in :meth:`step`.
+            metas: T dicts, likewise.
+            queries: (N, C) what the clip starts from.
+
+        Returns:
+            Its tracklets, which ``self.linking`` gives their identities.
+        """
         batches = [self.extract_feat(batch) for batch in frames.split(self.frames_per_batch)]
         x = tuple(torch.cat(level) for level in zip(*batches, strict=True))
         image_sizes = frames.new_tensor([metas[0]["img_shape"][:2]])

@@ -217,9 +217,7 @@ class MaskProp(VideoSegmentor):
 
     def _track(self, state: MaskPropState, key: int) -> DetDataSample:
         """Propagate the instances of frame ``key`` through its clip and give them identities."""
-        oldest = state.num_frames - len(state.window)
-        first, last = max(key - self.reach, oldest), min(key + self.reach, state.num_frames - 1)
-        window = list(state.window)[first - oldest : last - oldest + 1]
+        first, window = self.clip(state, key)
         frame = window[key - first]
         propagated = self.propagation_head.propagate(
             frame.features,
@@ -231,6 +229,21 @@ class MaskProp(VideoSegmentor):
         state.num_ids = max(state.num_ids, int(clip.ids.max(initial=-1)) + 1)
         state.history.append(clip)
         return self._final_frame(frame, propagated[:, key - first], torch.from_numpy(clip.ids))
+
+    def clip(self, state: MaskPropState, key: int) -> tuple[int, list[ObservedFrame]]:
+        """The clip around a key frame.
+
+        Args:
+            state: A running video.
+            key: Index in the video of a frame that is in ``state.window``.
+
+        Returns:
+            Index of the clip's first frame, and the frames from ``key - T`` to ``key + T`` that
+            the video has and the window holds.
+        """
+        oldest = state.num_frames - len(state.window)
+        first, last = max(key - self.reach, oldest), min(key + self.reach, state.num_frames - 1)
+        return first, list(state.window)[first - oldest : last - oldest + 1]
 
     def _grid_size(self, meta: dict) -> tuple[int, int]:
         height, width = meta["batch_input_shape"]

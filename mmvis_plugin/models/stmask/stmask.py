@@ -196,7 +196,7 @@ class STMask(VideoSegmentor):
         outputs = self.detector.outputs(feats)
         detections = self.detector.detect(outputs, 0)
         if state.tracks is not None:
-            state.tracks = self._carry_on(state, feats, outputs)
+            state.tracks = self.carry_on(state, feats, outputs)
         with torch.autocast(image.device.type, enabled=False):
             state.tracks, state.num_ids = self.tracker.associate(
                 detections, state.tracks, state.num_ids
@@ -207,10 +207,20 @@ class STMask(VideoSegmentor):
         state.num_frames += 1
         return self._final_frame(state.tracks, tuple(image.shape[-2:]), meta)
 
-    def _carry_on(
+    def carry_on(
         self, state: STMaskState, feats: Sequence[Tensor], outputs: HeadOutputs
     ) -> InstanceData:
-        """The known instances, as they are to be expected in the next frame."""
+        """The known instances, as they are to be expected in the next frame.
+
+        Args:
+            state: The video up to the frame before; with at least one frame. It is not changed.
+            feats: Pyramid levels (1, C, H_l, W_l) of the next frame.
+            outputs: What the detector predicts from them.
+
+        Returns:
+            ``state.tracks`` with one more frame in their ``gaps``; with temporal fusion also with
+            ``bboxes`` and ``coeffs`` shifted, and ``masks`` made of the next frame's prototypes.
+        """
         tracks = state.tracks.new()
         tracks.gaps = tracks.gaps + 1
         if self.temporal_fusion is None or len(tracks) == 0:

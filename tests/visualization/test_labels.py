@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmvis_plugin.visualization.labels import (
+    font_size,
+    place_label,
+    render_text,
+    text_height,
+    text_width,
+    track_text,
+    write_label,
+)
+
+
+def overlap(a, b):
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def free_somewhere(size, frame_size, taken):
+    """Whether any place in the frame is free, by trying all of them."""
+    return any(
+        not any(overlap((x, y, x + size[0], y + size[1]), other) for other in taken)
+        for x in range(frame_size[0] - size[0] + 1)
+        for y in range(frame_size[1] - size[1] + 1)
+    )
+
+
+@st.composite
+def crowds(draw):
+    frame_size = draw(st.integers(20, 60)), draw(st.integers(20, 50))
+    boxes, sizes = [], []
+    for _ in range(draw(st.integers(1, 12))):
+        corners = [
+            sorted(draw(st.tuples(*[st.integers(-10, side + 10)] * 2))) for side in frame_size
+        ]
+        (x1, x2), (y1, y2) = corners
+        boxes.append((x1, y1, x2, y2))
+        sizes.append((draw(st.integers(3, 20)), draw(st.integers(3, 12))))
+    return frame_size, boxes, sizes
+
+
+@given(crowds())
+@settings(max_examples=60, deadline=None)
+def test_labels_are_in_the_frame_and_hide_none_where_there_is_room(crowd):
+    frame_size, boxes, sizes = crowd
+    taken = []
+    for box, size in zip(boxes, sizes, strict=True):
+        label = place_label(size, box, frame_size, taken)
+        assert (label[2] - label[0], label[3] - label[1]) == size
+        assert label[0] >= 0 and label[1] >= 0
+        assert label[2] <= frame_size[0] and label[3] <= frame_size[1]
+        if any(overlap(label, other) for other in taken):
+            assert not free_somewhere(size, frame_size, taken)
+        taken.append(label)
+
+
+def test_usual_places_come_first():
+    box, size, frame = (40, 40, 80, 70), (20, 8), (200, 100)
+    places = []
+    for _ in range(8):
+        places.append(place_label(size, box, frame, places)[:2])
+        places[-1] = (*places[-1], places[-1][0] + size[0], places[-1][1] + size[1])
+    corners = [place[:2] for place in places]
+    assert corners == [
+        *[(40, 32), (60, 32)],  # above
+        *[(40, 71), (60, 71)],  # below
+        *[(40, 40), (60, 40)],  # in its top
+        *[(40, 62), (60, 62)],  # in its bottom
+    ]
+    # Then as near to the first as there is room.
+    assert place_label(size, box, frame, places)[:2] == (40, 24)
+
+
+@pytest.mark.parametrize("shape", [(72, 96), (96, 72), (360, 640), (1080, 1920), (2160, 3840)])
+def test_letters_are_a_fixed_part_of_the_picture_and_never_too_small(shape):
+    size = font_size(shape)
+    ink = render_text("HIE", size)[..., 0] > 0.5  # capitals without descenders
+    rows = np.flatnonzero(ink.any(axis=1))
+    capitals = rows[-1] - rows[0] + 1
+    assert capitals >= 7
+    assert 0.018 * min(shape) <= capitals <= max(8, 0.023 * min(shape))
+
+
+def test_label_is_cut_off_at_the_rim_and_nothing_else_changes():
+    picture = np.full((30, 40, 3), 7, np.uint8)
+    write_label(picture, "a long text", (25, 22), 12, (200, 100, 0))
+    changed = (picture != 7).any(axis=-1)
+    assert changed[22:, 25:].all() and changed.sum() == 8 * 15
+
+
+def test_text_that_does_not_fit_gets_shorter():
+    def text(width):
+        return track_text("triangle", 12, 0.934, 10, width)
+
+    assert text(500) == "triangle 12 0.93"
+    full = text_width("triangle 12 0.93", 10)
+    assert text(full) == "triangle 12 0.93" and text(full - 1) == "triangle 12"
+    shorter = text(text_width("triangle 12", 10) - 1)
+    assert shorter.startswith("trian") and shorter.endswith("\N{HORIZONTAL ELLIPSIS} 12")
+    assert text(1) == "12"
+    for width in range(text_width("12", 10), 120, 3):
+        assert text_width(text(width), 10) <= width
+    assert text_height(20) > text_height(10)

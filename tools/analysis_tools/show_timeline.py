@@ -1,0 +1,109 @@
+"""Show when each track of a video is there: one bar a track, in the colour of its identity.
+
+From a video and a model, from a table of tracks (CSV of demo/video_demo.py), or from official
+results (JSON of demo/video_demo.py or tools/test.py). Colours are those of the painted video for
+the first two; results have no identities, and their tracks count by falling score, as in the
+pictures of browse_ytvis.py --results.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mmvis_plugin.apis import CSVSink, VISInferencer
+from mmvis_plugin.visualization.cli import add_model_options, open_model, positive, run_tool
+from mmvis_plugin.visualization.timeline import (
+    TrackBar,
+    plot_timeline,
+    read_results,
+    read_track_table,
+    write_timeline,
+)
+
+EXAMPLES = """examples:
+  python tools/analysis_tools/show_timeline.py clip.mp4 maskprop_r18_shapes --out timeline.png
+  python tools/analysis_tools/show_timeline.py clip_tracks.csv --out timeline.png --fps 25
+  python tools/analysis_tools/show_timeline.py results.json --out timeline.png --video-id 3 \\
+      --ann-file data/shapes_vis/valid.json
+"""
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("source", help="video (then CONFIG follows), or tracks: .csv or .json")
+    parser.add_argument("config", nargs="?", help="config file or name, for a video")
+    parser.add_argument("checkpoint", nargs="?", help="weights; default: those shipped")
+    parser.add_argument("--out", required=True, metavar="FILE.png", help="picture to write")
+    parser.add_argument(
+        "--frames", type=positive, metavar="N", help="length of the plot, for a table of tracks"
+    )
+    parser.add_argument(
+        "--score-thr", type=float, default=0.3, help="leave out what scores less (%(default)s)"
+    )
+    parser.add_argument(
+        "--tracks", type=positive, default=60, help="show the N longest (%(default)s)", metavar="N"
+    )
+    parser.add_argument("--fps", type=float, help="frame rate, for tracks; a video has its own")
+    parser.add_argument("--video-id", type=int, help="which video of the results")
+    parser.add_argument("--ann-file", type=Path, help="annotations, for the names of the classes")
+    add_model_options(parser)
+    args = parser.parse_args()
+    args.is_tracks = Path(args.source).suffix.lower() in (".csv", ".json")
+    if not args.is_tracks and args.config is None:
+        parser.error("a video needs a CONFIG")
+    return args
+
+
+def show(args) -> None:
+    if not args.is_tracks:
+        bars, num_frames, fps = segment(args)
+    else:
+        bars, num_frames = read_tracks(args)
+        fps = args.fps
+    last = max((bar.runs[-1][1] for bar in bars if bar.runs), default=0)
+    num_frames = args.frames or num_frames or last
+    if last > num_frames:
+        raise ValueError(f"--frames {num_frames}: there are tracks until frame {last - 1}")
+    name = Path(args.source).name
+    write_timeline(plot_timeline(bars, num_frames, fps, args.tracks, name), args.out)
+
+
+def segment(args) -> tuple[list[TrackBar], int, float]:
+    """Tracks of a video, its length and frame rate."""
+    with tempfile.TemporaryDirectory() as folder, VISInferencer(open_model(args)) as inferencer:
+        table = Path(folder, "tracks.csv")
+        video = inferencer(args.source, start=args.start, end=args.end, stride=args.stride)
+        with CSVSink(table, args.score_thr) as sink:
+            for result in tqdm(video, video.name, total=video.num_frames, unit="frame"):
+                sink.write(result)
+        return read_track_table(table), sink.num_frames, float(video.fps)
+
+
+def read_tracks(args) -> tuple[list[TrackBar], int]:
+    """Tracks of a file, and the video's length if the file tells."""
+    if args.source.lower().endswith(".csv"):
+        bars, num_frames = read_track_table(args.source), 0
+    else:
+        classes = category_names(args.ann_file) if args.ann_file else None
+        bars, num_frames = read_results(args.source, args.video_id, classes)
+    return [bar for bar in bars if bar.score >= args.score_thr], num_frames
+
+
+def category_names(path: Path) -> dict[int, str]:
+    try:
+        return {c["id"]: c["name"] for c in json.loads(path.read_bytes())["categories"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} has no categories in the YouTube-VIS format") from error
+
+
+def main() -> None:
+    run_tool(show, parse_args())
+
+
+if __name__ == "__main__":
+    main()
