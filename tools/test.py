@@ -63,6 +63,7 @@ def prepare(args: argparse.Namespace):
     tools.set_work_dir(cfg, args.work_dir)
     cfg.load_from, cfg.resume = str(check_checkpoint(args.checkpoint)), False
     tools.require_data(cfg, ["test_dataloader"])
+    tools.remove_discriminator(cfg)
     if args.out:
         tools.set_result_file(cfg, args.out)
     if args.show_dir:

@@ -20,9 +20,22 @@ from mmvis_plugin.utils.checkpoint import CheckpointError, load_checkpoint_safel
 CLASS_COUNTS = ("num_classes", "num_things_classes")  # what heads call the number of classes
 
 
-def list_configs() -> list[str]:
-    """Names of the configs that come with the package, e.g. ``maskprop_r18_shapes``."""
-    return sorted(_shipped_configs())
+def list_configs(with_weights: bool = False) -> list[str]:
+    """Names of the configs that come with the package, e.g. ``maskprop_r18_shapes``.
+
+    Args:
+        with_weights: Only those whose own weights come with the package as well.
+    """
+    configs = _shipped_configs()
+    return sorted(name for name, path in configs.items() if not with_weights or _has_weights(path))
+
+
+def _has_weights(path: Path) -> bool:
+    # A config that inherits the setting is a variant, and the weights are another model's.
+    if "shipped_weights" not in path.read_text():
+        return False
+    weights = Config.fromfile(path).get("shipped_weights")
+    return bool(weights) and Path(weights).is_file()
 
 
 def build_video_segmentor(
@@ -198,8 +211,10 @@ def _pretrained_inits(config) -> Iterator[dict]:
 
 
 def _model_config(cfg: Config) -> ConfigDict:
-    """The model's config, with the Runner's default and without weights to be downloaded."""
+    """The model's config, with the Runner's default, without what only training needs."""
     model = cfg.model.to_dict()
+    if model.get("discriminator"):
+        model["discriminator"] = None
     if cfg.get("data_preprocessor"):
         model.setdefault("data_preprocessor", cfg.data_preprocessor.to_dict())
     return ConfigDict(_without_pretrained(model))

@@ -1,8 +1,10 @@
+from .coco_clips import COCOClips
 from .samplers import FrameIndex, InfiniteKeyFrameSampler, KeyFrameSampler
-from .transforms import CenteredClipSample, ClipSample, LoadFrame, SampleKeyFrame
+from .transforms import CenteredClipSample, ClipSample, LoadFrame, LoadImageClip, SampleKeyFrame
 from .youtube_vis import DatasetError, YTVISDataset
 
 __all__ = [
+    "COCOClips",
     "CenteredClipSample",
     "ClipSample",
     "DatasetError",
@@ -10,6 +12,7 @@ __all__ = [
     "InfiniteKeyFrameSampler",
     "KeyFrameSampler",
     "LoadFrame",
+    "LoadImageClip",
     "SampleKeyFrame",
     "YTVISDataset",
 ]

@@ -18,9 +18,9 @@ from typing import Any
 
 from pycocotools import mask as mask_utils
 
-from mmvis_plugin.utils.rle import rle_pixels
+from mmvis_plugin.utils.rle import rle_pixels, to_rle
 
-from .converters.builder import Progress, no_progress, parse_mask
+from .converters.builder import Progress, no_progress
 from .converters.frames import image_size
 
 BOX_TOLERANCE = 1.0  # pixels a side; some tools count the last pixel in, others do not
@@ -305,7 +305,7 @@ class _Checker:
             if not segmentation:
                 continue
             try:
-                masks[frame] = parse_mask(segmentation, *size)
+                masks[frame] = to_rle(segmentation, *size)
             except (ValueError, TypeError, OverflowError) as error:
                 self.error("mask", f"the segmentation is unusable: {error}", **where, frame=frame)
         if not masks:

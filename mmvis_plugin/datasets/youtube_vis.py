@@ -1,6 +1,5 @@
 """YouTube-VIS 2019, YouTube-VIS 2021 and OVIS, read from their official JSON."""
 
-import gc
 import json
 import math
 import random
@@ -14,6 +13,7 @@ from mmengine import fileio
 from mmengine.logging import print_log
 from pycocotools import mask as mask_util
 
+from ..utils.garbage import without_garbage_collection
 from ..utils.rle import RLEError, compress_lists, mask_areas, parse_masks
 from .samplers import FrameIndex
 
@@ -40,18 +40,6 @@ def isolated_rng(seed: int):
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
-
-
-@contextmanager
-def _without_garbage_collection():
-    """Spare the collector the many objects of a JSON, which it would look through repeatedly."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @DATASETS.register_module()
@@ -92,6 +80,8 @@ class YTVISDataset(BaseVideoDataset):
         dict_keys(['bbox', 'bbox_label', 'mask', 'instance_id', 'ignore_flag'])
     """
 
+    items = "videos"  # the list in the JSON of which an item of the dataset is made
+
     def __init__(self, *args, check_frames: str = "first", **kwargs):
         if check_frames not in ("first", "all", "none"):
             raise ValueError(f"check_frames must be 'first', 'all' or 'none', got {check_frames!r}")
@@ -108,7 +98,7 @@ class YTVISDataset(BaseVideoDataset):
             ``bbox_label``, ``mask`` (compressed RLE), ``instance_id`` (unique in the video, from
             0, in the order of the JSON) and ``ignore_flag`` (1 for a crowd).
         """
-        with _without_garbage_collection():
+        with without_garbage_collection():
             return self._load_data_list()
 
     def _load_data_list(self) -> list[dict]:
@@ -144,14 +134,14 @@ class YTVISDataset(BaseVideoDataset):
             content = json.loads(compress_lists(text))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise DatasetError(f"{self.ann_file} is not valid JSON: {error}") from error
-        _require(content, ("videos", "categories"), self.ann_file)
+        _require(content, (self.items, "categories"), self.ann_file)
         content.setdefault("annotations", None)
-        for key in ("videos", "categories", "annotations"):
+        for key in (self.items, "categories", "annotations"):
             # The official files without annotations have null there, or leave the key out.
             if not isinstance(content[key], list) and (key, content[key]) != ("annotations", None):
                 raise DatasetError(f"{self.ann_file}: {key} must be a list")
-        if not content["videos"]:
-            raise DatasetError(f"{self.ann_file} has no videos")
+        if not content[self.items]:
+            raise DatasetError(f"{self.ann_file} has no {self.items}")
         return content
 
     def _select_classes(self, categories: list[dict]) -> dict[int, int | None]:

@@ -17,6 +17,17 @@ from .layers import AgnosticRPNHead, Float32DeformConv2dPack, Float32RoIExtracto
 from .layers.window_linking import WindowedSegmentor
 from .maskprop import ClipTracker, FlowPropagation, MaskProp, PropagationHead
 from .mmdet_vis import StreamingMask2FormerVideo, StreamingMaskTrackRCNN
+from .mssts import (
+    MSSTSVIS,
+    ClipBoxL2Cost,
+    ClipGIoUCost,
+    MSSTSAttention,
+    SeparabilityDiscriminator,
+    SeqFormerCriterion,
+    SeqFormerDecoder,
+    SeqFormerEncoder,
+    SeqFormerMaskHead,
+)
 from .stmask import (
     Float32ModulatedDeformConv2dPack,
     IntervalDCNResNet,
@@ -32,7 +43,10 @@ from .stmask import (
 from .video_segmentor import VideoSegmentor
 
 __all__ = [
+    "MSSTSVIS",
     "AgnosticRPNHead",
+    "ClipBoxL2Cost",
+    "ClipGIoUCost",
     "ClipTracker",
     "EfficientVIS",
     "Float32DeformConv2dPack",
@@ -41,6 +55,7 @@ __all__ = [
     "FlowPropagation",
     "HandCraftLinking",
     "IntervalDCNResNet",
+    "MSSTSAttention",
     "MaskProp",
     "MaskPrototypes",
     "PropagationHead",
@@ -51,6 +66,11 @@ __all__ = [
     "STMaskHead",
     "STMaskLoss",
     "STMaskTracker",
+    "SeparabilityDiscriminator",
+    "SeqFormerCriterion",
+    "SeqFormerDecoder",
+    "SeqFormerEncoder",
+    "SeqFormerMaskHead",
     "StreamingMask2FormerVideo",
     "StreamingMaskTrackRCNN",
     "TemporalDynamicConv",

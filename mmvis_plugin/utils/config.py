@@ -289,6 +289,10 @@ def latest_checkpoint(work_dir: str) -> str | None:
 def use_amp(cfg: Config) -> None:
     """Train in mixed precision.
 
+    Args:
+        cfg: Config, changed in place: its optimizer wrapper or, where a model has several
+            optimizers, the wrapper of each.
+
     Raises:
         ConfigError: There is no accelerator, or the config has an optimizer wrapper of its own.
     """
@@ -296,17 +300,30 @@ def use_amp(cfg: Config) -> None:
         raise ConfigError(
             "--amp trains in mixed precision on a GPU, and PyTorch finds none here. Leave it out."
         )
-    wrapper = cfg.optim_wrapper.get("type", "OptimWrapper")
-    if wrapper not in ("OptimWrapper", "AmpOptimWrapper"):
-        raise ConfigError(
-            f"--amp replaces OptimWrapper, but optim_wrapper.type is {wrapper}: set mixed "
-            "precision in the config."
-        )
-    cfg.optim_wrapper.type = "AmpOptimWrapper"
-    cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
+    for name, node in list(_dicts(cfg.optim_wrapper, "optim_wrapper")):
+        if "optimizer" not in node:
+            continue
+        wrapper = node.get("type", "OptimWrapper")
+        if wrapper not in ("OptimWrapper", "AmpOptimWrapper"):
+            raise ConfigError(
+                f"--amp replaces OptimWrapper, but {name}.type is {wrapper}: set mixed "
+                "precision in the config."
+            )
+        node["type"] = "AmpOptimWrapper"
+        node.setdefault("loss_scale", "dynamic")
 
 
 # --- testing ----------------------------------------------------------------------------------
+
+
+def remove_discriminator(cfg: Config) -> None:
+    """Leave out of the model what only trains beside it.
+
+    Args:
+        cfg: Config, changed in place.
+    """
+    if cfg.model.get("discriminator"):
+        cfg.model.discriminator = None
 
 
 def set_result_file(cfg: Config, path: str) -> None:

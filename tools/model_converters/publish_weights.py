@@ -75,7 +75,8 @@ def publish(
     """Writes the weights of a training checkpoint to ``dst`` and their record beside it.
 
     Only the state dict (the averaged one where MMEngine's EMAHook kept one: it saves that as the
-    model's) and the dataset's meta (class names) are kept.
+    model's) and the dataset's meta (class names) are kept, and of the former not what trains
+    beside the model, its discriminator.
 
     Args:
         src: Checkpoint of MMEngine's runner.
@@ -100,7 +101,9 @@ def publish(
     weights = {
         "meta": {"dataset_meta": meta.get("dataset_meta") or {}},
         "state_dict": {
-            name: shrink(name, tensor, dtype) for name, tensor in checkpoint["state_dict"].items()
+            name: shrink(name, tensor, dtype)
+            for name, tensor in checkpoint["state_dict"].items()
+            if not name.startswith("discriminator.")
         },
     }
     partial = dst.with_name(f"{dst.name}.partial")

@@ -1,6 +1,6 @@
 """Converters between the official YouTube-VIS JSON and other formats, one module a format."""
 
-from .builder import Conversion, ConversionError, YTVISBuilder, write_json
+from .builder import Conversion, ConversionError, YTVISBuilder
 from .cocovid import cocovid_to_ytvis, ytvis_to_cocovid
 from .cvat import convert_cvat
 from .labelme import convert_labelme
@@ -16,6 +16,5 @@ __all__ = [
     "convert_labelme",
     "convert_mots",
     "convert_vos",
-    "write_json",
     "ytvis_to_cocovid",
 ]

@@ -14,14 +14,11 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from mmvis_plugin.utils.rle import to_rle
+from mmvis_plugin.utils.files import write_json
+from mmvis_plugin.utils.rle import MAX_COORDINATE
 
 Progress = Callable[[Collection, str], Iterable]
 """Wraps what is looped over, given the name of one item, to show progress."""
-
-# pycocotools walks along the edges of a polygon pixel by pixel, however long they are, and
-# crashes on those that leave the range of its integers.
-MAX_COORDINATE = 1e6
 
 
 class ConversionError(ValueError):
@@ -234,19 +231,6 @@ def check_coordinates(points: Any) -> None:
         raise ValueError(f"coordinates must be numbers of at most {MAX_COORDINATE:.0f} pixels")
 
 
-def parse_mask(mask: Any, height: int, width: int) -> dict:
-    """Turn a mask in any form of the COCO format into compressed RLE; see ``utils.rle.to_rle``.
-
-    Refuses polygons that pycocotools cannot draw as well.
-
-    Raises:
-        ValueError: If it is no mask of this size.
-    """
-    for polygon in mask if isinstance(mask, list) else ():
-        check_coordinates(polygon)
-    return to_rle(mask, height, width)
-
-
 def text_rle(rle: dict) -> dict:
     """The RLE of pycocotools (``counts`` in bytes) as JSON holds it."""
     counts = rle["counts"]
@@ -266,24 +250,6 @@ def read_json(path: str | os.PathLike) -> Any:
         return json.loads(Path(path).read_bytes())
     except ValueError as error:
         raise ConversionError(f"{path} is not valid JSON: {error}") from error
-
-
-def write_json(content: Any, path: str | os.PathLike) -> None:
-    """Write a JSON under a temporary name and rename it, so that no reader sees half a file.
-
-    Args:
-        content: What JSON can hold; NaN and infinity are refused.
-        path: Target; missing folders are made, an existing file is replaced.
-    """
-    path = Path(path)
-    text = json.dumps(content, allow_nan=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def require(record: Any, keys: Mapping[str, type | tuple[type, ...]], where: str) -> None:

@@ -12,14 +12,13 @@ from collections import Counter, defaultdict
 
 from pycocotools import mask as mask_utils
 
-from mmvis_plugin.utils.rle import rle_pixels
+from mmvis_plugin.utils.rle import rle_pixels, to_rle
 
 from .builder import (
     Conversion,
     ConversionError,
     Progress,
     no_progress,
-    parse_mask,
     read_json,
     require,
 )
@@ -344,7 +343,7 @@ def _boxes_and_areas(track: dict, video: dict, where: str) -> tuple[list, list]:
     for frame, segmentation in enumerate(track["segmentations"]):
         if segmentation:
             try:
-                rles.append(parse_mask(segmentation, *size))
+                rles.append(to_rle(segmentation, *size))
             except ValueError as error:
                 raise ConversionError(f"{where}, frame {frame}: {error}") from error
             frames.append(frame)

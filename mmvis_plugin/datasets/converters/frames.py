@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,16 +11,11 @@ import numpy as np
 from PIL import Image
 
 from mmvis_plugin.apis.video_io import IMAGE_SUFFIXES
+from mmvis_plugin.utils.files import natural_key
 
 from .builder import ConversionError
 
 EXIF_ORIENTATION = 0x0112
-
-
-def natural_key(name: str) -> list[tuple[bool, int | str]]:
-    """Sort key that compares runs of digits as numbers, so that 2.jpg comes before 10.jpg."""
-    parts = re.split(r"(\d+)", name)
-    return [(True, int(part)) if part.isdecimal() else (False, part) for part in parts]
 
 
 def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mmvis_plugin.apis.video_io import IMAGE_SUFFIXES
+from mmvis_plugin.utils.files import natural_key
 
 from .builder import (
     Conversion,
@@ -32,7 +33,7 @@ from .builder import (
     read_json,
     require,
 )
-from .frames import common_size, list_files, natural_key, relative_names
+from .frames import common_size, list_files, relative_names
 
 WITHOUT_AREA = ("line", "linestrip", "point", "points")
 NOT_OBJECTS = ("_background_", "__ignore__")  # labels that LabelMe's converters give no class

@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mmvis_plugin.utils.files import natural_key
 from mmvis_plugin.utils.rle import rle_pixels
 
 from .builder import Conversion, ConversionError, Progress, YTVISBuilder, encode_ids, no_progress
-from .frames import common_size, list_files, list_frames, natural_key, relative_names
+from .frames import common_size, list_files, list_frames, relative_names
 
 CLASSES = {1: "car", 2: "pedestrian"}
 IGNORE_REGION = 10000

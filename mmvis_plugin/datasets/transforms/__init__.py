@@ -1,5 +1,16 @@
 from .clip_sampling import ClipSample
 from .frame_sampling import CenteredClipSample, SampleKeyFrame
+from .image_clip import LoadImageClip
 from .loading import LoadFrame
+from .local_global_sampling import LocalGlobalClipSample
+from .random_choice import SharedRandomChoice
 
-__all__ = ["CenteredClipSample", "ClipSample", "LoadFrame", "SampleKeyFrame"]
+__all__ = [
+    "CenteredClipSample",
+    "ClipSample",
+    "LoadFrame",
+    "LoadImageClip",
+    "LocalGlobalClipSample",
+    "SampleKeyFrame",
+    "SharedRandomChoice",
+]

@@ -1,11 +1,10 @@
-import json
 import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mmvis_plugin.datasets.converters import ConversionError, YTVISBuilder, write_json
+from mmvis_plugin.datasets.converters import ConversionError, YTVISBuilder
 from mmvis_plugin.datasets.converters.builder import (
     encode_ids,
     encode_mask,
@@ -79,21 +78,6 @@ def test_unknown_class_and_no_video_are_refused():
         YTVISBuilder("test").build()
     with pytest.raises(ConversionError, match="twice"):
         YTVISBuilder("test", ["cat", "cat"])
-
-
-def test_failed_writing_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "out.json"
-    write_json([1], path)
-    with pytest.raises(ValueError, match="JSON compliant"):
-        write_json([float("nan")], path)
-
-    def full(*args):
-        raise OSError("the disk is full")
-
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match="full"):
-        write_json([2], path)
-    assert json.loads(path.read_text()) == [1] and os.listdir(tmp_path) == ["out.json"]
 
 
 def test_regions_of_an_index_image():

@@ -1,0 +1,13 @@
+# MS-STS VIS R-101, trained jointly on YouTube-VIS 2019 and COCO's images as clips.
+_base_ = "./mssts_r101_ytvis19.py"
+
+train_dataloader = dict(
+    dataset=dict(
+        _delete_=True,
+        type="ConcatDataset",
+        datasets=[_base_.train_dataloader.dataset, _base_.coco_train],
+    )
+)
+param_scheduler = dict(
+    network=_base_.joint_param_scheduler, discriminator=_base_.joint_param_scheduler
+)

@@ -1,0 +1,4 @@
+# The baseline with intra-scale temporal attention in the encoder.
+_base_ = "./mssts_r50_baseline_ytvis19.py"
+
+model = dict(encoder=dict(ms_sts=dict(type="MSSTSAttention", intra=True, inter=False)))

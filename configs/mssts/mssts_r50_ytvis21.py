@@ -1,0 +1,11 @@
+# MS-STS VIS R-50 on YouTube-VIS 2021.
+_base_ = "./mssts_r50_ytvis19.py"
+
+data_root = "data/youtube_vis_2021/"
+train_dataloader = dict(
+    dataset=dict(data_root=data_root, ann_file="train/instances_sub-train.json")
+)
+val_dataloader = dict(dataset=dict(data_root=data_root, ann_file="train/instances_sub-val.json"))
+test_dataloader = dict(dataset=dict(data_root=data_root, ann_file="valid/instances.json"))
+
+coco_train = dict(benchmark="ytvis21")

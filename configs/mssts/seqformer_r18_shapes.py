@@ -1,0 +1,52 @@
+# SeqFormer on ShapesVIS: clips of 5 frames, whole videos at test time. The backbone starts from the
+# image-level weights of configs/mask_rcnn/mask_rcnn_r18_shapes.py, the transformer at random, where
+# the paper's is trained on COCO before.
+_base_ = [
+    "../_base_/models/mssts_seqformer_r18_shapes.py",
+    "../_base_/datasets/shapes.py",
+    "../_base_/schedules/schedule_shapes.py",
+    "../_base_/default_runtime.py",
+]
+
+model = dict(
+    backbone=dict(
+        init_cfg=dict(
+            type="Pretrained",
+            checkpoint="{{ fileDirname }}/../../weights/mask_rcnn_r18_shapes.pth",
+            prefix="backbone.",
+        )
+    )
+)
+
+train_pipeline = [
+    dict(type="LocalGlobalClipSample", num_frames=5, local_range=3),
+    *_base_.train_pipeline[1:],
+]
+train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
+
+max_iters = 6000
+warmup_iters = 250
+train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+optim_wrapper = dict(
+    optimizer=dict(lr=5e-4, weight_decay=1e-4),
+    paramwise_cfg=dict(
+        custom_keys=dict(
+            backbone=dict(lr_mult=0.1),
+            reference_points=dict(lr_mult=0.1),
+            sampling_offsets=dict(lr_mult=0.1),
+        )
+    ),
+    clip_grad=dict(max_norm=1.0),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.04, by_epoch=False, begin=0, end=warmup_iters),
+    dict(
+        type="CosineAnnealingLR",
+        eta_min_ratio=1e-3,
+        by_epoch=False,
+        begin=warmup_iters,
+        end=max_iters,
+        T_max=max_iters - warmup_iters,
+    ),
+]
+auto_scale_lr = dict(base_batch_size=2)
