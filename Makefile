@@ -9,7 +9,7 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.12 python3.11 python3.10,
 PY = $(VENV)/bin/python
 DATA = data/shapes_vis
 
-.PHONY: help setup quickstart test test-openmmlab lint weights clean
+.PHONY: help setup quickstart web test test-openmmlab lint weights clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -40,6 +40,9 @@ quickstart: setup $(DATA)/valid.json  ## train MaskProp, score it, paint its tra
 		--out $(RUN)/tracks.mp4
 	@echo 'The tracks on a validation video: $(RUN)/tracks.mp4'
 	@echo 'The submission file: $(RUN)/results.json; the AP table is above and in $(RUN)/test'
+
+web: setup  ## a page that segments uploaded videos: http://127.0.0.1:7860
+	$(PY) demo/web_demo.py
 
 # Two threads: more gain nothing on the tests' small inputs.
 test: setup  ## all tests, on CPU

@@ -122,6 +122,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="paint at N times the size (default: what brings the shorter side to 256 pixels)",
     )
+    parser.add_argument(
+        "--trails",
+        type=int,
+        default=0,
+        metavar="N",
+        help="draw the path of each track over the last N frames",
+    )
     parser.add_argument("--device", help="e.g. cpu or cuda:0; default: a GPU if there is one")
     parser.add_argument(
         "--batch-size", type=int, help="frames a call (default: 8 on a GPU, 1 on the CPU)"
@@ -153,6 +160,8 @@ def find_problem(args: argparse.Namespace) -> str | None:
         return "--start counts from 0, --end comes after it, --stride is 1 or more"
     if args.enlarge is not None and args.enlarge < 1:
         return f"--enlarge {args.enlarge}: it must be 1 or more"
+    if args.trails < 0:
+        return f"--trails {args.trails}: it must be 0 or more"
     if args.batch_size is not None and args.batch_size < 1:
         return f"--batch-size {args.batch_size}: it must be 1 or more"
     inputs = input_paths(args)
@@ -322,7 +331,7 @@ def find_targets(name: str, count: int, args: argparse.Namespace) -> list[Path]:
 def make_sink(path: Path, video_id: int, args: argparse.Namespace) -> Sink:
     """The sink for a format, by the file's ending."""
     if path.suffix.lower() == ".mp4":
-        return VideoSink(path, args.score_thr, args.enlarge)
+        return VideoSink(path, args.score_thr, args.enlarge, args.trails)
     if path.suffix.lower() == ".json":
         return JSONSink(path, video_id)
     sinks = {".csv": CSVSink, ".txt": MOTSSink}
@@ -334,7 +343,9 @@ class Window:
 
     def __init__(self, video: VideoStream, args: argparse.Namespace):
         enlarge = args.enlarge or default_enlargement(video.size)
-        self._visualizer = TrackVisualizer(video.classes, args.score_thr, enlarge=enlarge)
+        self._visualizer = TrackVisualizer(
+            video.classes, args.score_thr, enlarge=enlarge, trails=args.trails
+        )
         self._title = f"{video.name} (q ends it)"
 
     def __enter__(self) -> "Window":

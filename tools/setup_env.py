@@ -111,7 +111,8 @@ def set_up(venv: Path, openmmlab: Path) -> None:
     if not keeps_base_packages(venv):
         print("  torch is a large download")
         pip.install("torch", "-r", REQUIREMENTS / "torch.txt")
-    pip.install("runtime", "-r", REQUIREMENTS / "runtime.txt", "-r", REQUIREMENTS / "tests.txt")
+    pins = [REQUIREMENTS / name for name in ("runtime.txt", "web.txt", "tests.txt")]
+    pip.install("runtime", *(word for path in pins for word in ("-r", path)))
     install_openmmlab(pip, openmmlab)
     pip.install("mmvis_plugin", "--no-deps", "--no-build-isolation", "-e", ROOT)
     pip.run("checking the import", ["-c", "import mmvis_plugin"])

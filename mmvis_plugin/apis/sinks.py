@@ -169,21 +169,31 @@ class VideoSink(Sink):
         score_thr: Objects that score less in a frame are not drawn in it.
         enlarge: Times by which the picture is larger than the frame, so that labels have room.
             By default as often as it takes for the shorter side to reach 256 pixels.
+        trails: Frames over which the path of each object is drawn, 0 for none.
     """
 
     suffix = ".mp4"
 
-    def __init__(self, path: str | os.PathLike, score_thr: float = 0.3, enlarge: int | None = None):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        score_thr: float = 0.3,
+        enlarge: int | None = None,
+        trails: int = 0,
+    ):
         super().__init__(path)
         if enlarge is not None and enlarge < 1:
             raise ValueError(f"{path}: a picture cannot be enlarged {enlarge} times")
         self._score_thr = score_thr
         self._enlarge = enlarge
+        self._trails = trails
         self._writer: VideoWriter | None = None
 
     def _open(self, video: VideoStream) -> None:
         enlarge = self._enlarge or default_enlargement(video.size)
-        self._visualizer = TrackVisualizer(video.classes, self._score_thr, enlarge=enlarge)
+        self._visualizer = TrackVisualizer(
+            video.classes, self._score_thr, enlarge=enlarge, trails=self._trails
+        )
         width, height = video.size
         self._writer = VideoWriter(self.path, video.fps, (enlarge * width, enlarge * height))
 

@@ -3,7 +3,6 @@
 import glob
 import logging
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from fractions import Fraction
@@ -17,6 +16,8 @@ import av
 import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
+
+from mmvis_plugin.utils.files import natural_key
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 DEFAULT_FPS = Fraction(10)  # of images and arrays, which do not tell theirs
@@ -428,7 +429,7 @@ def _open_images(source: Path, paths: list[Path], fps: Fraction) -> _Source:
     if not paths:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         raise VideoError(f"{source}: the folder has no images ({suffixes})")
-    return _Source(_read_images(sorted(paths, key=_natural_key), fps), fps, len(paths))
+    return _Source(_read_images(sorted(paths, key=natural_key), fps), fps, len(paths))
 
 
 def _read_images(paths: list[Path], fps: Fraction) -> Iterator[_Frame]:
@@ -443,12 +444,6 @@ def _decode_image(path: Path) -> np.ndarray:
     if image is None:
         raise _BrokenFrame("the image is damaged or of no known format")
     return image
-
-
-def _natural_key(path: Path) -> list[tuple[bool, int | str]]:
-    """Sort key that compares runs of digits as numbers."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(True, int(part)) if part.isdecimal() else (False, part) for part in parts]
 
 
 def _open_file(path: Path, fps: Fraction | None) -> _Source:

@@ -7,11 +7,13 @@ import time
 import weakref
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pycocotools.mask as mask_utils
 import pytest
+import torch
 from fake_segmentor import make_frame, write_inputs
 from mmengine.config import Config
 
@@ -340,27 +342,147 @@ def test_same_tracks_as_the_test_tool(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "streamed.json").read_text()) == tested
 
 
-def test_reading_and_writing_hide_behind_the_model(tmp_path):
-    """At 720p and 50 ms a frame in the model, as a GPU takes them: 90 % of the model's rate."""
-    num_frames, delay = 100, 0.05
-    video = tmp_path / "in.mp4"
-    with VideoWriter(video, 25, (1280, 720)) as writer:
-        for number in range(num_frames):
+DELAY, NUM_FRAMES = 0.05, 100
+
+
+@pytest.fixture(scope="module")
+def hd_video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("overlap") / "in.mp4"
+    with VideoWriter(path, 25, (1280, 720)) as writer:
+        for number in range(NUM_FRAMES):
             writer.write(cv2.resize(make_frame(number), (1280, 720)))
-    config, checkpoint = write_inputs(tmp_path, delay=delay)
-    with VISInferencer(config, checkpoint, "cpu", batch_size=1) as inferencer:
-        rates, work = [], []
-        for _ in range(4):  # another process on the machine can only slow it down
-            start, cpu = time.perf_counter(), time.process_time()
-            with VideoSink(tmp_path / "out.mp4") as sink:
+    return path
+
+
+@pytest.fixture
+def one_thread():
+    """Threads of PyTorch beside the model's spin while they wait, which looks like work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
+class TestOverlap:
+    """Reading and writing hide behind a model that takes 50 ms a frame, as on a GPU, at 720p."""
+
+    def test_reading_and_writing_go_on_while_the_model_works(self, tmp_path, monkeypatch):
+        """Each call of the model waits until the next frame is read and the last one written."""
+        inferencer = VISInferencer(*write_inputs(tmp_path, look_ahead=0), device="cpu")
+        read, written = Milestone(), Milestone()
+
+        def frames():
+            for number, frame in enumerate(FRAMES):
+                read.reach(number)
+                yield frame
+
+        step, add = inferencer.model.step, VideoSink._add
+
+        def waiting_step(state, images, metas):
+            number = metas[0]["frame_id"]
+            assert read.wait(min(number + 1, len(FRAMES) - 1)), "no frame is read ahead"
+            assert written.wait(number - 1), "the result before is not written"
+            return step(state, images, metas)
+
+        def noted_add(sink, result):
+            add(sink, result)
+            written.reach(result.index)
+
+        monkeypatch.setattr(inferencer.model, "step", waiting_step)
+        monkeypatch.setattr(VideoSink, "_add", noted_add)
+        with inferencer, VideoSink(tmp_path / "out.mp4") as sink:
+            for result in inferencer(frames()):
+                sink.write(result)
+        assert sink.num_frames == len(FRAMES)
+
+    def test_the_models_thread_does_little_else(self, hd_video, tmp_path):
+        """Counted in processor time, which other programs on the machine do not add to."""
+        run = self.run(hd_video, tmp_path)
+        assert run.beside_the_model / NUM_FRAMES <= 0.1 * DELAY
+        # One core has room for all that the other threads do while the model works.
+        assert run.in_other_threads / NUM_FRAMES <= DELAY
+
+    def test_end_to_end_rate(self, hd_video, tmp_path):
+        """On the clock, at least 90 % of the model's own rate."""
+        shares, others = [], []
+        for _ in range(4):  # other programs can only make it slower
+            run = self.run(hd_video, tmp_path)
+            shares.append(run.in_the_model / run.total)
+            others.append(run.others)
+            if shares[-1] >= 0.9:
+                return
+        if min(others) > 0.1:
+            pytest.skip(
+                f"other programs take {min(others):.0%} of this machine's processors: reached "
+                f"{max(shares):.1%} of the model's rate"
+            )
+        pytest.fail(f"{max(shares):.1%} of the model's rate, with {others} of the machine in use")
+
+    def run(self, video, folder):
+        """Segment and paint the video, and see where the time goes."""
+        config, checkpoint = write_inputs(folder, delay=DELAY)
+        with VISInferencer(config, checkpoint, "cpu", batch_size=1) as inferencer:
+            clock = ModelClock(inferencer.model)
+            machine, process, thread = machine_time(), time.process_time(), time.thread_time()
+            start = time.perf_counter()
+            with VideoSink(folder / "out.mp4") as sink:
                 for result in inferencer(video):
                     sink.write(result)
-            rates.append(num_frames / (time.perf_counter() - start))
-            work.append((time.process_time() - cpu) / num_frames)
-            if rates[-1] >= 0.9 / delay:
-                break
-    assert min(work) < delay  # seconds of computing a frame: one core has room for all of it
-    busy = os.getloadavg()[0] / os.cpu_count()
-    if max(rates) < 0.9 / delay and busy > 1.5:
-        pytest.skip(f"the machine is busy, {busy:.1f} processes a core: {max(rates):.1f} frames/s")
-    assert max(rates) >= 0.9 / delay, rates
+            total = time.perf_counter() - start
+            thread, process = time.thread_time() - thread, time.process_time() - process
+            machine = machine_time() - machine
+        assert sink.num_frames == NUM_FRAMES
+        return SimpleNamespace(
+            total=total,
+            in_the_model=clock.seconds,
+            beside_the_model=thread - clock.processor_seconds,
+            in_other_threads=process - thread,
+            others=max(machine - process, 0) / (total * os.cpu_count()),
+        )
+
+
+class Milestone:
+    """A number that grows in one thread and that another waits for."""
+
+    def __init__(self):
+        self._reached = -1
+        self._changed = threading.Condition()
+
+    def reach(self, number):
+        with self._changed:
+            self._reached = number
+            self._changed.notify_all()
+
+    def wait(self, number):
+        with self._changed:
+            return self._changed.wait_for(lambda: self._reached >= number, timeout=30)
+
+
+class ModelClock:
+    """Time spent in a model: on the clock, and of the processor in the calling thread."""
+
+    def __init__(self, model):
+        self.seconds = self.processor_seconds = 0.0
+        model.step, model.finish = self._timed(model.step), self._timed(model.finish)
+
+    def _timed(self, function):
+        def timed(*args):
+            start, processor = time.perf_counter(), time.thread_time()
+            try:
+                return function(*args)
+            finally:
+                self.seconds += time.perf_counter() - start
+                self.processor_seconds += time.thread_time() - processor
+
+        return timed
+
+
+def machine_time():
+    """Seconds that all processors have worked, for any program or for another virtual machine."""
+    try:
+        fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+    except OSError:  # not Linux: only this process is known of
+        return time.process_time()
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")

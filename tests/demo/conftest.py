@@ -1,5 +1,6 @@
 import sys
 from pathlib import Path
 
-# For fake_segmentor, which the tests of mmvis_plugin.apis share.
-sys.path.insert(0, str(Path(__file__).parents[1] / "apis"))
+HERE = Path(__file__).resolve().parent
+# For fake_segmentor, which the tests of mmvis_plugin.apis share, and the page's two modules.
+sys.path[:0] = [str(HERE.parent / "apis"), str(HERE.parents[1] / "demo")]

@@ -1,0 +1,185 @@
+"""Does a long video take more memory than a short one? And do its tracks keep their ids?
+
+A generated ShapesVIS video runs forwards and backwards for as long as asked, through the inferencer
+and into all formats that grow with a video: official JSON, the table of tracks, MOTS text and the
+painted MP4. The largest resident memory of the process is read after the first frames and again
+after the last file is closed. Each config has a process of its own.
+
+Models for which no weights are shipped run with random ones and without a score threshold, so that
+there are tracks to remember. For those with weights, the ids are held against the objects of the
+video: a switch is an object whose mask carries another id than in the frame before.
+"""
+
+import argparse
+import json
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+import pycocotools.mask as mask_utils
+import torch
+from measure import peak_memory
+
+from mmvis_plugin.apis import (
+    CSVSink,
+    FrameResult,
+    JSONSink,
+    MOTSSink,
+    VideoSink,
+    VISInferencer,
+    build_video_segmentor,
+)
+from mmvis_plugin.datasets.categories import SHAPES
+from mmvis_plugin.datasets.shapes_vis import generate_video
+
+EXAMPLE = """example:
+  python benchmarks/inference_memory.py maskprop_r18_shapes masktrack_rcnn_r18_shapes
+exit code 1 if the memory of a model grows by more than 5 per cent"""
+SINKS = {"tracks.json": JSONSink, "tracks.csv": CSVSink, "tracks.txt": MOTSSink}
+CLIP_LENGTH, CLIP_SIZE = 24, (96, 128)
+MOST_GROWTH = 0.05
+SAME = 0.5  # mask overlap (IoU) from which on a track is taken to be an object
+
+
+def main() -> int:
+    args = parse_args()
+    rows = []
+    for config in args.configs:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            rows.append(pool.apply(measure, (config, args.frames, args.short)))
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    print(format_table(rows, args))
+    if args.out:
+        args.out.write_text(json.dumps(rows, indent=2) + "\n")
+    return int(any(growth(row) > MOST_GROWTH for row in rows))
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("configs", nargs="+", metavar="CONFIG", help="config files or names")
+    parser.add_argument("--frames", type=int, default=3000, help="default: %(default)s")
+    parser.add_argument("--short", type=int, default=300, help="compared with (%(default)s)")
+    parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures as JSON")
+    return parser.parse_args()
+
+
+def measure(config: str, num_frames: int, short: int) -> dict:
+    """Memory and switches over a video; ``short`` is the frame at which memory is first read."""
+    inferencer = VISInferencer(build_model(config))
+    clip = generate_video(7, "valid", 0, (CLIP_LENGTH, CLIP_LENGTH), CLIP_SIZE, len(SHAPES))
+    objects = [encode(masks) for masks in clip.masks]
+    switches = Switches()
+    ids, num_seen, memory = set(), 0, {}
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        sinks = [stack.enter_context(sink(Path(folder, name))) for name, sink in SINKS.items()]
+        sinks.append(stack.enter_context(VideoSink(Path(folder, "tracks.mp4"))))
+        frames = (clip.frames[n] for n in there_and_back(num_frames))
+        results = zip(there_and_back(num_frames), inferencer(frames), strict=True)
+        for number, result in results:
+            for sink in sinks:
+                sink.write(result)
+            switches.add(objects[number], result)
+            ids.update(track.id for track in result.tracks)
+            num_seen += len(result.tracks)
+            if result.index + 1 == short:
+                memory["short_mb"] = peak_memory()
+        stack.close()
+        memory["long_mb"] = peak_memory()
+    return {
+        "config": config,
+        "weights": "shipped" if inferencer.model.cfg.get("shipped_weights") else "random",
+        "frames": [short, num_frames],
+        **memory,
+        "tracks_per_frame": num_seen / num_frames,
+        "tracks": len(ids),
+        "switches": switches.count,
+        "object_frames": switches.num_followed,
+        "processor_ms_per_frame": 1000 * (time.process_time() - start) / num_frames,
+    }
+
+
+def build_model(config: str) -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = build_video_segmentor(config, require_weights=False)
+    if not model.cfg.get("shipped_weights"):
+        cfg = model.cfg.copy()
+        cfg.model = without_thresholds(cfg.model.to_dict())
+        model = build_video_segmentor(cfg, require_weights=False)
+    return model
+
+
+def without_thresholds(config):
+    """The config with every ``score_thr`` at 0."""
+    if isinstance(config, dict):
+        return {k: 0.0 if k == "score_thr" else without_thresholds(v) for k, v in config.items()}
+    if isinstance(config, list | tuple):
+        return type(config)(map(without_thresholds, config))
+    return config
+
+
+def there_and_back(num_frames: int) -> Iterator[int]:
+    """Frames of the clip, forwards and backwards without end, so that objects move on steadily."""
+    forwards = range(CLIP_LENGTH)
+    return islice(cycle([*forwards, *forwards[-2:0:-1]]), num_frames)
+
+
+def encode(masks: np.ndarray) -> list[dict]:
+    """Bool masks of shape (N, H, W) as COCO RLE."""
+    return mask_utils.encode(np.asfortranarray(masks.transpose(1, 2, 0), np.uint8))
+
+
+class Switches:
+    """Counts objects that carry another id than in the frame before."""
+
+    def __init__(self):
+        self.count = self.num_followed = 0
+        self._before: dict[int, int] = {}
+
+    def add(self, objects: list[dict], result: FrameResult) -> None:
+        """Take a frame, with the masks of its objects."""
+        now = {}
+        rles = [track.rle for track in result.tracks]
+        if rles:
+            overlaps = mask_utils.iou(rles, objects, [False] * len(objects))
+            for number, best in enumerate(overlaps.argmax(axis=0)):
+                if overlaps[best, number] >= SAME:
+                    now[number] = result.tracks[best].id
+        both = now.keys() & self._before.keys()
+        self.num_followed += len(both)
+        self.count += sum(now[number] != self._before[number] for number in both)
+        self._before = now
+
+
+def growth(row: dict) -> float:
+    return row["long_mb"] / row["short_mb"] - 1
+
+
+def format_table(rows: list[dict], args: argparse.Namespace) -> str:
+    lines = [
+        f"| config | weights | MB after {args.short} frames | after {args.frames} | growth "
+        "| tracks a frame | tracks | id switches |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        switches = "-"
+        if row["weights"] == "shipped":
+            switches = f"{row['switches']} of {row['object_frames']}"
+        lines.append(
+            f"| {Path(row['config']).stem} | {row['weights']} | {row['short_mb']:.0f} "
+            f"| {row['long_mb']:.0f} | {growth(row):+.1%} | {row['tracks_per_frame']:.1f} "
+            f"| {row['tracks']} | {switches} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
