@@ -76,7 +76,7 @@ def predictions(gt: dict, results: list[dict]) -> Iterator[list]:
                     instances=[
                         dict(
                             bbox_label=item["category_id"] - 1,
-                            bbox=item["bboxes"][t],
+                            bbox=corners(item["bboxes"][t]),
                             mask=dict(item["segmentations"][t]),
                             instance_id=item["id"],
                             ignore_flag=0,
@@ -96,6 +96,12 @@ def predictions(gt: dict, results: list[dict]) -> Iterator[list]:
             frames.append(sample)
             image_id += 1
         yield frames
+
+
+def corners(box: list[float]) -> list[float]:
+    """Give x1, y1, x2, y2 of x, y, width, height."""
+    x, y, width, height = box
+    return [x, y, x + width, y + height]
 
 
 def measure(name: str, folder: Path) -> dict:

@@ -1,4 +1,4 @@
-"""Checks that the installed OpenMMLab packages can carry the plugin, before importing them.
+"""Checks that the installed OpenMMLab packages and numba can carry the plugin, before importing it.
 
 Their own checks come one at a time, as AssertionErrors or undefined symbols, and name no remedy.
 The versions are read from the packages' metadata, since importing mmdet over an mmcv that it does
@@ -18,6 +18,7 @@ from typing import Protocol
 from packaging.specifiers import SpecifierSet
 
 TORCH = "torch==2.13.0"
+NUMBA = "numba>=0.60"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class Environment(Protocol):
     def operators_error(self) -> str | None:
         """Why mmcv's compiled operators do not load; None when they do."""
 
+    def numba_error(self) -> str | None:
+        """Why numba, which compiles the reading of masks, does not load; None when it does."""
+
 
 class InstalledEnvironment:
     """The environment of the running interpreter."""
@@ -84,6 +88,13 @@ class InstalledEnvironment:
             return str(error)
         return None
 
+    def numba_error(self) -> str | None:
+        try:
+            importlib.import_module("numba")
+        except (ImportError, OSError, SystemError) as error:  # an unsuitable NumPy is one of these
+            return str(error)
+        return None
+
 
 def _lies_beside(distribution: Distribution, module: str) -> bool:
     spec = importlib.util.find_spec(module)
@@ -101,7 +112,7 @@ def require_openmmlab(environment: Environment | None = None) -> None:
 
     Raises:
         ImportError: torch, mmengine, mmcv or mmdet is missing, in a version that is not supported,
-            from two lines at once, or mmcv's compiled operators do not load.
+            from two lines at once, or mmcv's compiled operators or numba do not load.
     """
     environment = environment or InstalledEnvironment()
     versions = {module: environment.versions(module) for module in MODULES}
@@ -118,6 +129,10 @@ def require_openmmlab(environment: Environment | None = None) -> None:
         error = environment.operators_error()
         if error:
             problems["mmcv"] = f"mmcv's compiled operators (mmcv._ext) do not load: {error}"
+    if not environment.has("numba"):
+        problems["numba"] = "numba is not installed"
+    elif error := environment.numba_error():
+        problems["numba"] = f"numba does not load: {error}"
     if problems:
         raise ImportError(_message(problems, versions, line))
 
@@ -177,4 +192,7 @@ def _remedy(problems: dict[str, str], versions: dict[str, dict[str, str]], line:
     if pins:
         switch = "MMCV_WITH_OPS=1 " if "mmcv" in problems else ""
         steps.append(f"{switch}{pip} install {' '.join(pins)}")
+    if "numba" in problems:
+        anew = "" if problems["numba"].endswith("not installed") else "--force-reinstall "
+        steps.append(f'{pip} install {anew}"{NUMBA}"')
     return " && ".join(steps)

@@ -25,6 +25,7 @@ class FakeEnvironment:
     installed: dict
     missing: set = field(default_factory=set)
     ops: str | None = None
+    numba: str | None = None
     ops_tried: bool = False
 
     def has(self, module):
@@ -36,6 +37,9 @@ class FakeEnvironment:
     def operators_error(self):
         self.ops_tried = True
         return self.ops
+
+    def numba_error(self):
+        return self.numba
 
 
 def complaint(environment):
@@ -86,6 +90,19 @@ def test_mmcv_without_operators_is_compiled_again():
     assert "MMCV_WITH_OPS=1" in command
     assert "--no-build-isolation --no-cache-dir --no-deps onedl-mmcv==2.3.6" in command
     assert "mmdet" not in command
+
+
+def test_missing_numba_is_installed():
+    problems, command = complaint(FakeEnvironment(MAINTAINED, missing={"numba"}))
+    assert "- numba is not installed" in problems
+    assert command.endswith(' -m pip install "numba>=0.60"')
+
+
+def test_broken_numba_is_installed_again():
+    error = "Numba needs NumPy 2.2 or less. Got NumPy 2.4."
+    problems, command = complaint(FakeEnvironment(MAINTAINED, numba=error))
+    assert f"- numba does not load: {error}" in problems
+    assert command.endswith(' -m pip install --force-reinstall "numba>=0.60"')
 
 
 @pytest.mark.parametrize(
@@ -159,14 +176,17 @@ import mmvis_plugin
 """
 
 
-def test_import_fails_with_the_message_alone():
+@pytest.mark.parametrize(
+    ("blocked", "remedy"), [("mmcv._ext", "MMCV_WITH_OPS=1"), ("numba.core", '"numba>=0.60"')]
+)
+def test_import_fails_with_the_message_alone(blocked, remedy):
     result = subprocess.run(
-        [sys.executable, "-c", IMPORT_WITHOUT.format(blocked="mmcv._ext")],
+        [sys.executable, "-c", IMPORT_WITHOUT.format(blocked=blocked)],
         capture_output=True,
         text=True,
     )
     assert result.returncode == 1
     assert "ImportError: mmvis_plugin cannot run in this environment" in result.stderr
-    assert "No module named 'mmcv._ext'" in result.stderr
-    assert "MMCV_WITH_OPS=1" in result.stderr
+    assert f"No module named {blocked!r}" in result.stderr
+    assert remedy in result.stderr
     assert "During handling" not in result.stderr

@@ -295,7 +295,7 @@ def _measure(
     scores = np.array([track.score for _, track in predicted], dtype=float)
     classes = np.array([class_ for class_, _ in predicted], dtype=int)
     best = _best(scores, classes)
-    columns = [track for _, track in annotated] + [Track([None] * size.length, size)]
+    columns = [track for _, track in annotated] + [Track([""] * size.length, size)]
     rows = [predicted[n][1] for n in best] + columns
     crowd = np.array([column.crowd for column in columns])
     objects = ~crowd
@@ -575,10 +575,10 @@ def _mend(
 def _entries(id_: Hashable, video: _Video, tracks: _TrackSet, categories: list) -> Iterator[dict]:
     """Write tracks as entries of results.json."""
     for score, class_, sources, _ in zip(*tracks, strict=True):
-        masks = [video.rows[row].rles[t] for t, row in enumerate(sources)]
+        counts = [video.rows[row].counts[t] for t, row in enumerate(sources)]
         yield {
             "video_id": id_,
             "category_id": categories[class_],
             "score": float(score),
-            "segmentations": masks,
+            "segmentations": Track(counts, video.rows[-1].video).rles,
         }

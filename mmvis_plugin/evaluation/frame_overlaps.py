@@ -61,7 +61,7 @@ def frame_intersections(
     index[present] = np.arange(present.sum())
     runs = decode_runs(
         [
-            track.rles[t]["counts"]
+            track.counts[t]
             for track, frames in zip([*tracks, *others], present, strict=True)
             for t in frames.nonzero()[0]
         ]

@@ -1,11 +1,8 @@
-"""Tables and files of the analysis tools."""
+"""Tables of the analysis tools."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -27,25 +24,3 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     escaped = [[cell.strip().replace("|", "\\|") for cell in row] for row in (header, *rows)]
     lines = [escaped[0], align, *escaped[1:]]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-
-
-@contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary path that takes the place of ``path`` if all goes well.
-
-    Missing folders are made. The suffix stays, as libraries go by it.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(text: str, path: str | os.PathLike) -> None:
-    """Write a text file."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -22,25 +22,26 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from numbers import Real
-from operator import itemgetter
 from os import PathLike, fspath
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..utils.garbage import without_garbage_collection
 from ..utils.rle import (
     RLEError,
+    Runs,
     compiled,
     compress_lists,
     decode_runs,
-    first_wrong,
     intersections,
-    mask_areas,
-    parse_masks,
+    parse_counts,
+    what_is_wrong,
 )
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -70,7 +71,7 @@ class Track:
     """One object's masks over a video.
 
     Args:
-        rles: A compressed COCO RLE per frame, something false where the object is absent.
+        counts: The text of a compressed COCO RLE per frame, ``""`` where the object is absent.
         video: The video's size.
         where: Words that say where the track comes from, for messages.
         score: Confidence of a predicted track.
@@ -78,18 +79,18 @@ class Track:
         declared_area: Size of an annotated track that the file states, in pixels.
     """
 
-    __slots__ = ("rles", "video", "where", "score", "crowd", "declared_area", "_areas")
+    __slots__ = ("counts", "video", "where", "score", "crowd", "declared_area", "_areas")
 
     def __init__(
         self,
-        rles: list[dict | None],
+        counts: list[str],
         video: Video,
         where: str = "track",
         score: float = 1.0,
         crowd: bool = False,
         declared_area: float | None = None,
     ) -> None:
-        self.rles = rles
+        self.counts = counts
         self.video = video
         self.where = where
         self.score = score
@@ -104,14 +105,15 @@ class Track:
         Raises:
             ValueError: An RLE does not describe a mask of the video's size.
         """
-        if self._areas is None and not any(self.rles):
-            self._areas = np.zeros(len(self.rles), dtype=np.int64)
-        elif self._areas is None:
-            try:
-                self._areas = mask_areas(self.rles, self.video.height, self.video.width)
-            except RLEError as error:
-                raise ValueError(f"{self.where}, frame {error.index}: {error}") from None
+        if self._areas is None:
+            self._areas = _read_masks([self], [self.counts]).areas
         return self._areas
+
+    @property
+    def rles(self) -> list[dict | None]:
+        """The masks as in a file: a compressed RLE per frame, None where the object is absent."""
+        size = [self.video.height, self.video.width]
+        return [{"size": size, "counts": text} if text else None for text in self.counts]
 
     @property
     def mean_area(self) -> float:
@@ -129,11 +131,14 @@ class GroundTruth:
         videos: Size and length by video id, in order of the ids.
         categories: Class name by category id, in order of the ids.
         tracks: Annotated tracks by (video id, category id).
+        tags: Ids of the videos with each tag, by its name; empty where the JSON's videos have no
+            lists under ``tags``.
     """
 
     videos: dict[Hashable, Video]
     categories: dict[Hashable, str]
     tracks: dict[tuple, list[Track]]
+    tags: dict[str, set[Hashable]]
 
     @cached_property
     def by_video(self) -> dict[Hashable, dict[Hashable, list[Track]]]:
@@ -168,10 +173,12 @@ class VideoMatches(NamedTuple):
     objects: np.ndarray
 
 
+@without_garbage_collection()
 def evaluate_ytvis(
     gt: GroundTruth | dict | str | PathLike,
     results: Sequence[dict] | str | PathLike,
     video_ids: Iterable | None = None,
+    num_threads: int = 1,
 ) -> dict:
     """Score mask tracks with the YouTube-VIS protocol.
 
@@ -182,6 +189,7 @@ def evaluate_ytvis(
         results: Entries ``{video_id, category_id, score, segmentations}``, the last with an RLE or
             null per frame of the video: a list, or the path of a ``results.json``.
         video_ids: Score these videos only. All of them by default.
+        num_threads: As in :func:`match_videos`.
 
     Returns:
         dict: ``AP AP50 AP75 APs APm APl AR1 AR10 AR100``, each in [0, 1] or -1 where no annotation
@@ -200,7 +208,7 @@ def evaluate_ytvis(
             "and test sets come without: send results.json to the benchmark's server, or score "
             "on videos held out from the training set."
         )
-    matches = match_videos(gt, load_results(results, gt), video_ids)
+    matches = match_videos(gt, load_results(results, gt), video_ids, num_threads)
     return accumulate(matches, list(gt.categories.values()))
 
 
@@ -227,6 +235,7 @@ def format_table(stats: dict) -> str:
 # --- reading ----------------------------------------------------------------------------------
 
 
+@without_garbage_collection()
 def load_ground_truth(source: dict | str | PathLike) -> GroundTruth:
     """Read and check annotations in the official YouTube-VIS layout.
 
@@ -272,9 +281,10 @@ def load_ground_truth(source: dict | str | PathLike) -> GroundTruth:
                 declared_area=_declared_area(item.get("areas"), where),
             )
             tracks[item["video_id"], item["category_id"]].append(track)
-    return GroundTruth(videos, categories, dict(tracks))
+    return GroundTruth(videos, categories, dict(tracks), _videos_by_tag(data["videos"], name))
 
 
+@without_garbage_collection()
 def load_results(
     source: Sequence[dict] | str | PathLike, gt: GroundTruth
 ) -> dict[tuple, list[Track]]:
@@ -308,10 +318,10 @@ def load_results(
         where = f"{name}[{index}] (video_id {video_id!r}, category_id {category_id!r})"
         video = _look_up(gt.videos, video_id, "video_id", where)
         _look_up(gt.categories, category_id, "category_id", where)
-        if not isinstance(score, Real) or not math.isfinite(score):
+        if not isinstance(score, (float, Real)) or not math.isfinite(score):
             raise ValueError(f"{where}: score {score!r} is not a finite number")
-        rles = _parse_segmentations(masks, video, where)
-        tracks[video_id, category_id].append(Track(rles, video, where, score=float(score)))
+        counts = _parse_segmentations(masks, video, where)
+        tracks[video_id, category_id].append(Track(counts, video, where, score=float(score)))
     return dict(tracks)
 
 
@@ -355,6 +365,19 @@ def _by_id(entries: Iterable[tuple]) -> dict:
     return dict(sorted(table.items(), key=lambda entry: (isinstance(entry[0], str), entry[0])))
 
 
+def _videos_by_tag(videos: list[dict], name: str) -> dict[str, set[Hashable]]:
+    found = defaultdict(set)
+    for video in videos:
+        tags = video.get("tags") or []
+        if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+            raise ValueError(
+                f"{name}: video {video['id']!r}: 'tags' must be a list of names, got {tags!r}"
+            )
+        for tag in tags:
+            found[tag].add(video["id"])
+    return dict(sorted(found.items()))
+
+
 def _video_length(item: Mapping, where: str) -> int:
     if "length" in item:
         return item["length"]
@@ -364,14 +387,15 @@ def _video_length(item: Mapping, where: str) -> int:
 
 
 def _look_up(table: dict, key: Any, name: str, where: str) -> Any:
-    if not isinstance(key, Hashable) or key not in table:
-        raise ValueError(f"{where}: {name} {key!r} is not in the annotation file")
-    return table[key]
-
-
-def _parse_segmentations(masks: Any, video: Video, where: str) -> list[dict | None]:
     try:
-        return parse_masks(masks, video.length, video.height, video.width)
+        return table[key]
+    except (KeyError, TypeError):  # a list or the like cannot be a key
+        raise ValueError(f"{where}: {name} {key!r} is not in the annotation file") from None
+
+
+def _parse_segmentations(masks: Any, video: Video, where: str) -> list[str]:
+    try:
+        return parse_counts(masks, video.length, video.height, video.width)
     except RLEError as error:
         place = "'segmentations'" if error.index is None else f"frame {error.index}:"
         raise ValueError(f"{where}, {place} {error}") from None
@@ -392,7 +416,10 @@ def _declared_area(areas: Any, where: str) -> float | None:
 
 
 def match_videos(
-    gt: GroundTruth, tracks: Mapping[tuple, list[Track]], video_ids: Iterable | None = None
+    gt: GroundTruth,
+    tracks: Mapping[tuple, list[Track]],
+    video_ids: Iterable | None = None,
+    num_threads: int = 1,
 ) -> list[VideoMatches]:
     """Match the tracks of each video to its annotations.
 
@@ -401,6 +428,7 @@ def match_videos(
             annotations of these.
         tracks: Predicted tracks by (video id, category id), as :func:`load_results` gives them.
         video_ids: Match these videos only. All of them by default.
+        num_threads: Videos that are worked on at once.
 
     Returns:
         list: A record per video, in order of their ids, which decides between equal scores.
@@ -411,14 +439,19 @@ def match_videos(
     """
     labels = {category: label for label, category in enumerate(gt.categories)}
     predicted, annotated = _by_video(tracks), gt.by_video
-    return [
-        _match_video(
+
+    def match(video: Hashable) -> VideoMatches:
+        return _match_video(
             video,
             _by_label(predicted.get(video, {}), labels, most=MAX_TRACKS[-1]),
             _by_label(annotated.get(video, {}), labels),
         )
-        for video in _select_videos(gt, video_ids)
-    ]
+
+    videos = _select_videos(gt, video_ids)
+    if num_threads == 1:
+        return list(map(match, videos))
+    with ThreadPoolExecutor(num_threads) as pool:
+        return list(pool.map(match, videos))
 
 
 def _by_video(tracks: Mapping[tuple, list[Track]]) -> dict[Hashable, dict]:
@@ -455,13 +488,14 @@ def _match_video(
     annotated: tuple[np.ndarray, list[Track]],
 ) -> VideoMatches:
     (labels, tracks), (object_labels, annotations) = predicted, annotated
-    # An annotation without tracks of its class need not be read, if its size is known.
-    idle = ~np.isin(object_labels, labels)
-    read = [not (i and a.declared_area) for i, a in zip(idle, annotations, strict=True)]
-    sizes, spans, bounds = _measure([*tracks, *annotations], [True] * len(tracks) + read)
     # Annotations of a track's class: those from first to stop.
     first = np.searchsorted(object_labels, labels, side="left")
     stop = np.searchsorted(object_labels, labels, side="right")
+    # An annotation without tracks of its class need not be read, if its size is known.
+    idle = np.searchsorted(labels, object_labels, side="left") == np.searchsorted(
+        labels, object_labels, side="right"
+    )
+    sizes, spans, bounds = _measure(tracks, annotations, idle)
     ious = _track_ious(sizes[:, 0], spans, bounds, first, stop)
 
     outside = _outside_range(sizes[:, 1])
@@ -484,44 +518,66 @@ def _match_video(
     )
 
 
-def _measure(tracks: list[Track], read: list[bool]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Read the masks of n tracks of a video.
+def _measure(
+    tracks: list[Track], annotations: list[Track], idle: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read the masks of the n tracks of a video, predicted and annotated.
 
     Args:
-        tracks: Predicted or annotated.
-        read: Those of which the masks are read; the others count as without.
+        tracks: Predicted.
+        annotations: Annotated.
+        idle: Flags of the annotations that are compared with no track. They count as without masks
+            where the file states their size.
 
     Returns:
         tuple: Pixels in all frames and mean area, (n, 2) float64; and where the bounds of each
         track begin and end, (n, 2), with these bounds, as for
         :func:`~mmvis_plugin.utils.rle.intersections`.
     """
-    if not tracks:
+    everything = [*tracks, *annotations]
+    if not everything:
         return np.zeros((0, 2)), np.zeros((0, 2), dtype=np.int64), np.zeros(0, dtype=np.int64)
-    height, width, length = tracks[0].video
-    absent = [None] * length
-    chosen = [track.rles if r else absent for track, r in zip(tracks, read, strict=True)]
-    masks = list(chain.from_iterable(chosen))
-    place = np.flatnonzero(np.fromiter(map(bool, masks), bool, len(masks)))
-    counts = list(map(itemgetter("counts"), filter(None, masks)))
-    runs = decode_runs(counts, place % length * (height * width))
-    wrong = first_wrong(runs, height, width, counts)
-    if wrong is not None:
-        index, reason = wrong
-        track, frame = divmod(int(place[index]), length)
-        raise ValueError(f"{tracks[track].where}, frame {frame}: {reason}")
+    length = everything[0].video.length
+    absent = [""] * length
+    skipped = [i and a.declared_area for i, a in zip(idle.tolist(), annotations, strict=True)]
+    counts = [track.counts for track in tracks]
+    counts += [absent if s else a.counts for s, a in zip(skipped, annotations, strict=True)]
+    runs = _read_masks(everything, counts)
 
-    # Sums over the masks of each track: differences of what has been summed up to its last.
-    up_to = np.zeros((3, len(counts) + 1), dtype=np.int64)
-    np.cumsum(runs.areas, out=up_to[0, 1:])
-    np.cumsum(runs.areas > 0, out=up_to[1, 1:])
-    up_to[2, 1:] = runs.stops
-    edges = up_to[:, np.searchsorted(place, length * np.arange(len(tracks) + 1))]
-    pixels, present, _ = np.diff(edges)
-    mean_areas = pixels / np.maximum(present, 1)
-    declared = np.array([track.declared_area for track in tracks], dtype=float)  # None is nan
+    areas = runs.areas.reshape(len(everything), length)
+    pixels = areas.sum(axis=1)
+    mean_areas = pixels / np.maximum(np.count_nonzero(areas, axis=1), 1)
+    declared = np.array([track.declared_area for track in everything], dtype=float)  # None is nan
     sizes = np.stack([pixels, np.where(np.isnan(declared), mean_areas, declared)], axis=1)
-    return sizes, np.stack([edges[2, :-1], edges[2, 1:]], axis=1), runs.bounds
+    edges = np.append(0, runs.stops)[length * np.arange(len(everything) + 1)]
+    return sizes, np.stack([edges[:-1], edges[1:]], axis=1), runs.bounds
+
+
+def _read_masks(tracks: Sequence[Track], counts: Sequence[list[str]]) -> Runs:
+    """Read the masks of tracks of one video, one track after another.
+
+    The masks of a track are offset by the pixels of the frames before, so that their runs are those
+    of one mask of the whole video.
+
+    Args:
+        tracks: One or more; for messages.
+        counts: The texts of each.
+
+    Returns:
+        Runs: Of all frames of all tracks.
+
+    Raises:
+        ValueError: An RLE does not describe a mask of the video's size; says where.
+    """
+    height, width, length = tracks[0].video
+    texts = list(chain.from_iterable(counts))
+    runs = decode_runs(texts, np.tile(np.arange(length) * (height * width), len(tracks)))
+    for index in np.flatnonzero(runs.pixels != height * width).tolist():
+        if texts[index]:  # else the object is absent
+            track, frame = divmod(index, length)
+            reason = what_is_wrong(texts[index], runs.pixels[index], height, width)
+            raise ValueError(f"{tracks[track].where}, frame {frame}: {reason}")
+    return runs
 
 
 def _track_ious(

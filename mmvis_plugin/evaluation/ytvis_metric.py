@@ -8,8 +8,7 @@ import os
 import shutil
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from mmengine.dist import broadcast_object_list, collect_results, get_world_size
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
+from ..utils.files import replacing
 from ..utils.rle import RLEError, encode_masks, mask_areas, parse_masks
 from .ytvis_eval import (
     GroundTruth,
@@ -307,7 +307,7 @@ class _VideoTracks:
         self.video_id = video_id
         self.facts = facts
         self.frames: set[int] = set()
-        self.observations: dict[int, list[tuple]] = {}  # id: (frame, label, score, RLE) ...
+        self.observations: dict[int, list[tuple]] = {}  # id: (frame, label, score, counts) ...
         self.final: dict[int, tuple[int, float]] = {}  # id: label, score
 
     def add_frame(self, frame: Any, num_classes: int, duplicate_ids: str) -> None:
@@ -321,15 +321,15 @@ class _VideoTracks:
         instances = frame.get("pred_track_instances")
         if instances is None:
             raise ValueError(f"{where} has no pred_track_instances")
-        rles, areas = _encode_masks(instances.get("masks"), self.facts, where)
-        ids, labels, scores = _check_instances(instances, len(rles), num_classes, where)
+        counts, areas = _encode_masks(instances.get("masks"), self.facts, where)
+        ids, labels, scores = _check_instances(instances, len(counts), num_classes, where)
         if duplicate_ids == "error":
             _check_unique(ids[ids >= 0], where)
         self.frames.add(frame_id)
         # A later instance takes the place of an earlier one with its id.
         present = {ids[i]: i for i in range(len(ids)) if ids[i] >= 0 and areas[i] > 0}
         for track_id, i in present.items():
-            observation = (frame_id, labels[i], scores[i], rles[i])
+            observation = (frame_id, labels[i], scores[i], counts[i])
             self.observations.setdefault(int(track_id), []).append(observation)
 
     def set_tracks(self, tracks: Any, num_classes: int) -> None:
@@ -350,19 +350,19 @@ class _VideoTracks:
         """Give the tracks that are present in at least one frame, with their labels."""
         tracks = []
         for track_id, observations in self.observations.items():
-            frames, labels, scores, rles = zip(*observations, strict=True)
+            frames, labels, scores, counts = zip(*observations, strict=True)
             vote = int(np.bincount(labels).argmax()), float(np.mean(scores))
             label, score = self.final.get(track_id, vote)
-            masks = [None] * self.facts.length
-            for frame, rle in zip(frames, rles, strict=True):
-                masks[frame] = rle
+            masks = [""] * self.facts.length
+            for frame, text in zip(frames, counts, strict=True):
+                masks[frame] = text
             where = f"video {self.video_id}, instance {track_id}"
             tracks.append((label, Track(masks, self.facts, where, score)))
         return sorted(tracks, key=lambda entry: -entry[1].score)
 
 
-def _encode_masks(masks: Any, facts: Video, where: str) -> tuple[list[dict], np.ndarray]:
-    """Give n masks as RLE with string counts, and their areas (n,)."""
+def _encode_masks(masks: Any, facts: Video, where: str) -> tuple[list[str], np.ndarray]:
+    """Give the texts of n masks as compressed RLE, and their areas (n,)."""
     if masks is None:
         raise ValueError(f"{where}: pred_track_instances has no masks")
     if len(masks) == 0:
@@ -376,8 +376,7 @@ def _encode_masks(masks: Any, facts: Video, where: str) -> tuple[list[dict], np.
             areas = mask_areas(rles, facts.height, facts.width)
         except RLEError as error:
             raise ValueError(f"{where}, mask {error.index}: {error}") from None
-    size = [facts.height, facts.width]  # in JSON's types, whatever the model's are
-    return [rle and {"size": size, "counts": rle["counts"]} for rle in rles], areas
+    return [rle["counts"] if rle else "" for rle in rles], areas
 
 
 def _encode_dense(masks: np.ndarray | torch.Tensor, facts: Video, where: str) -> list[dict]:
@@ -455,10 +454,9 @@ def _check_complete(results: list[VideoResult], gt: GroundTruth) -> None:
 
 def _write_submission(entries: list[dict], prefix: Path) -> None:
     """Write the results as JSON and as the zip that the benchmark's server takes."""
-    prefix.parent.mkdir(parents=True, exist_ok=True)
     json_path = prefix.with_name(f"{prefix.name}.json")
     zip_path = prefix.with_name(f"{prefix.name}.submission_file.zip")
-    with _replacing(json_path) as temporary, open(temporary, "w", encoding="ascii") as file:
+    with replacing(json_path) as temporary, open(temporary, "w", encoding="ascii") as file:
         separator = "["
         for entry in entries:
             file.write(separator + json.dumps(entry, allow_nan=False))
@@ -467,7 +465,7 @@ def _write_submission(entries: list[dict], prefix: Path) -> None:
     member = zipfile.ZipInfo("results.json")  # dated 1980: the same results give the same bytes
     member.compress_type = zipfile.ZIP_DEFLATED
     with (
-        _replacing(zip_path) as temporary,
+        replacing(zip_path) as temporary,
         zipfile.ZipFile(temporary, "w") as archive,
         open(json_path, "rb") as source,
         archive.open(member, "w", force_zip64=True) as target,
@@ -477,14 +475,3 @@ def _write_submission(entries: list[dict], prefix: Path) -> None:
         f"Results: {json_path}\nFor the benchmark's server: {zip_path} (holds results.json)",
         logger="current",
     )
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path that takes the place of ``path`` if all goes well."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

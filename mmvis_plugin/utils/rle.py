@@ -7,42 +7,38 @@ number two before that is written. All forms that occur in annotation files (pol
 numbers, compressed text) are made into compressed text here, and the text into the positions at
 which runs begin and end, on which everything else is integer arithmetic.
 
-The loops over characters are compiled by numba. Without numba they run as plain Python, about a
-hundred times more slowly.
+The loops over characters are compiled by numba when they are first called, and kept on disk. They
+let other threads run meanwhile.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import warnings
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import torch
 from pycocotools import mask as mask_utils
 
-try:
-    import numba
-except ImportError:
-    numba = None
-    warnings.warn("numba is not installed: reading masks will be slow", stacklevel=2)
-
+# pycocotools walks along the edges of a polygon pixel by pixel, however long they are, and
+# crashes on those that leave the range of its integers.
+MAX_COORDINATE = 1e6
 
 _WRONG_SIZE = "the RLE describes {} pixels, not a mask of {} x {} pixels"
+_NO_TEXT = "the counts of an RLE must be a non-empty string"
 
 
 def compiled(function: Callable) -> Callable:
-    """Compile a function of numbers and arrays, if numba is there."""
-    if numba is None:
-        return function
+    """Compile a function of numbers and arrays."""
     try:
-        return numba.njit(cache=True)(function)
+        return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # no folder for the cache can be written to
-        return numba.njit(function)
+        return numba.njit(nogil=True)(function)
 
 
 class RLEError(ValueError):
@@ -95,14 +91,8 @@ def parse_masks(masks: Any, length: int, height: int, width: int) -> list[dict |
     if not isinstance(masks, (list, tuple)) or len(masks) != length:
         got = len(masks) if isinstance(masks, (list, tuple)) else type(masks).__name__
         raise RLEError(f"must be a list of {length}, one for each of the frames, got {got}")
-    present = list(filter(None, masks))
-    try:  # the usual case at once: all of them compressed RLE of the right size
-        sizes = list(map(itemgetter("size"), present))
-        kinds = set(map(type, map(itemgetter("counts"), present)))
-        if kinds <= {str} and sizes.count([height, width]) == len(present):
-            return masks
-    except (TypeError, KeyError):
-        pass
+    if _all_compressed(list(filter(None, masks)), height, width):
+        return masks
     rles = []
     for frame, mask in enumerate(masks):
         try:
@@ -110,6 +100,39 @@ def parse_masks(masks: Any, length: int, height: int, width: int) -> list[dict |
         except ValueError as error:
             raise RLEError(str(error), frame) from None
     return rles
+
+
+def parse_counts(masks: Any, length: int, height: int, width: int) -> list[str]:
+    """Give the text alone of the masks of a track, compressed.
+
+    Args:
+        masks: As for :func:`parse_masks`, like the others.
+        length: Number of frames.
+        height: Of the frames, in pixels.
+        width: Of the frames, in pixels.
+
+    Returns:
+        list: The ``counts`` of a compressed RLE per frame, ``""`` where the object is absent.
+
+    Raises:
+        RLEError: As :func:`parse_masks`, or the text of a mask is empty.
+    """
+    rles = parse_masks(masks, length, height, width)
+    texts = [rle["counts"] if rle else "" for rle in rles]
+    if texts.count("") + len(list(filter(None, rles))) > length:
+        frame = next(t for t, rle in enumerate(rles) if rle and not rle["counts"])
+        raise RLEError(_NO_TEXT, frame)
+    return texts
+
+
+def _all_compressed(masks: list, height: int, width: int) -> bool:
+    """Tell the usual case: all masks are compressed RLE of the right size."""
+    try:
+        kinds = set(map(type, map(itemgetter("counts"), masks)))
+        sizes = list(map(itemgetter("size"), masks))
+    except (TypeError, KeyError):
+        return False
+    return kinds <= {str} and sizes.count([height, width]) == len(masks)
 
 
 def to_rle(mask: dict | list, height: int, width: int) -> dict:
@@ -161,9 +184,20 @@ def _polygon_rles(polygons: list, height: int, width: int) -> list[dict]:
         # pycocotools would take four numbers for a box.
         if not isinstance(polygon, (list, tuple)) or len(polygon) < 6 or len(polygon) % 2:
             raise RLEError("a polygon must be a flat list x1, y1, x2, y2, ... of 3 or more points")
-        if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in polygon):
-            raise RLEError("polygon coordinates must be finite numbers")
+        if not _can_be_drawn(polygon):
+            raise RLEError(
+                f"polygon coordinates must be finite numbers of at most {MAX_COORDINATE:.0f} pixels"
+            )
     return mask_utils.frPyObjects([list(polygon) for polygon in polygons], height, width)
+
+
+def _can_be_drawn(coordinates: list | tuple) -> bool:
+    try:
+        numbers = array("d", coordinates)
+    except (TypeError, OverflowError):
+        return False
+    in_range = min(numbers) >= -MAX_COORDINATE and max(numbers) <= MAX_COORDINATE
+    return in_range and not math.isnan(sum(numbers))
 
 
 # --- files ------------------------------------------------------------------------------------
@@ -181,9 +215,9 @@ def compress_lists(text: bytes) -> bytes:
         text: A JSON. What is wrong in it stays for the parser, which can say where.
 
     Returns:
-        bytes: The same with compressed RLEs; unchanged where numba is missing.
+        bytes: The same with compressed RLEs.
     """
-    return text if numba is None else _LIST.sub(_compress_list, text)
+    return _LIST.sub(_compress_list, text)
 
 
 def _compress_list(match: re.Match) -> bytes:
@@ -338,40 +372,30 @@ def mask_areas(rles: Sequence[dict | None], height: int, width: int) -> np.ndarr
     present = [index for index, rle in enumerate(rles) if rle]
     counts = [rles[index]["counts"] for index in present]
     runs = decode_runs(counts)
-    wrong = first_wrong(runs, height, width, counts)
-    if wrong is not None:
-        raise RLEError(wrong[1], present[wrong[0]])
+    right = runs.pixels == height * width
+    if not right.all():
+        index = int(right.argmin())
+        reason = what_is_wrong(counts[index], runs.pixels[index], height, width)
+        raise RLEError(reason, present[index])
     areas = np.zeros(len(rles), dtype=np.int64)
     areas[present] = runs.areas
     return areas
 
 
-def first_wrong(
-    runs: Runs, height: int, width: int, counts: Sequence[str | bytes]
-) -> tuple[int, str] | None:
-    """Tell the first mask that is not one of the given size, and what is wrong with it.
+def what_is_wrong(counts: str | bytes, pixels: int, height: int, width: int) -> str:
+    """Say why a mask is not one of the given size.
 
     Args:
-        runs: Of n masks.
-        height: They should have, in pixels.
-        width: They should have, in pixels.
-        counts: What ``runs`` were decoded from.
-
-    Returns:
-        tuple, optional: Its index and the reason; None if all of them are right.
+        counts: Text of the mask.
+        pixels: It describes, as in :class:`Runs`.
+        height: It should have, in pixels.
+        width: It should have, in pixels.
     """
-    right = runs.pixels == height * width
-    if right.all():
-        return None
-    index = int(right.argmin())
-    text, pixels = counts[index], runs.pixels[index]
-    if not len(text):
-        reason = "the counts of an RLE must be a non-empty string"
-    elif pixels < 0:
-        reason = "the counts of the RLE are cut off or hold what is not RLE"
-    else:
-        reason = _WRONG_SIZE.format(pixels, height, width)
-    return index, reason
+    if not len(counts):
+        return _NO_TEXT
+    if pixels < 0:
+        return "the counts of the RLE are cut off or hold what is not RLE"
+    return _WRONG_SIZE.format(pixels, height, width)
 
 
 def rle_pixels(counts: Sequence[str | bytes]) -> np.ndarray:
@@ -408,16 +432,17 @@ def decode_runs(counts: Sequence[str | bytes], offsets: np.ndarray | None = None
     if offsets is None:
         offsets = np.zeros(len(counts), dtype=np.int64)
     run_stops, areas, pixels = np.empty((3, len(counts)), dtype=np.int64)
-    chars = text.encode("ascii")
-    if numba is not None:  # without it, Python's own integers are what does not overflow
-        chars = np.frombuffer(chars, dtype=np.int8)
+    chars = np.frombuffer(text.encode("ascii"), dtype=np.int8)
     # Half the memory is half the time, where it is enough; NumPy itself refuses what is too large.
-    for dtype in (np.uint32, np.int64) if numba is not None else (np.int64,):
+    for dtype in (np.uint32, np.int64):
         bounds = np.empty(len(text), dtype=dtype)
         _decode(chars, stops, offsets, bounds, run_stops, areas, pixels)
-        if (offsets + pixels).max(initial=0) <= np.iinfo(dtype).max:
+        if (offsets + pixels).max(initial=0) <= _LARGEST[dtype]:
             break
     return Runs(bounds[: run_stops[-1] if len(counts) else 0], run_stops, areas, pixels)
+
+
+_LARGEST = {dtype: np.iinfo(dtype).max for dtype in (np.uint32, np.int64)}
 
 
 def _ascii_text(counts: str | bytes) -> str:
@@ -425,17 +450,20 @@ def _ascii_text(counts: str | bytes) -> str:
     return text if text.isascii() else " "  # no character of an RLE
 
 
+# Indices that cannot be negative spare a test at each access, a third of the time. Numba makes a
+# float of the sum of one of them and any other number.
+_ONE, _TWO = np.uint64(1), np.uint64(2)
+
+
 @compiled
 def _number(chars, p, stop):
     """Read the number at ``p``; give it, where it ends, and all bits of its characters."""
     digit = chars[p] - 48
-    p += 1
-    if 0 <= digit < 32:  # one character, as nearly all
-        return (digit ^ 16) - 16, p, digit
+    p += _ONE
     strange, value, sign = digit, digit & 31, 16
     while digit & 32 and p < stop and sign < 1 << 40:
         digit = chars[p] - 48
-        p += 1
+        p += _ONE
         strange |= digit
         sign <<= 5
         value |= (digit & 31) * (sign >> 4)
@@ -445,31 +473,49 @@ def _number(chars, p, stop):
 
 @compiled
 def _decode(chars, char_stops, offsets, bounds, run_stops, areas, pixels):
-    p = n = 0  # in chars, in bounds
+    p = n = np.uint64(0)  # in chars, in bounds
     for i in range(len(char_stops)):
-        stop, first = char_stops[i], n
+        stop, first = np.uint64(char_stops[i]), n
         end = offsets[i]
-        gap = run = area = 0
-        strange = -1  # until there is a number
+        gap = run = area = lengths = 0  # the last has the bits of all lengths
+        strange = -1  # until there is a number; then the bits of all characters
         if p < stop:
-            value, p, strange = _number(chars, p, stop)
-            end += value  # the first gap, to which no other refers
-            strange |= value >> 34
-        while p < stop and not strange & ~63:
-            value, p, odd = _number(chars, p, stop)
-            run += value
-            strange |= odd | run >> 34  # -1 where the length is negative
-            bounds[n] = end
-            end += run
-            bounds[n + 1] = end
-            n += 2
-            area += run
+            lengths, p, strange = _number(chars, p, stop)
+            end += lengths  # the first gap, to which no other refers
+        while p < stop and not (strange & ~63 or lengths >> 34):
+            # Nearly all numbers have one character: as long as that is so, two at a time.
+            while p + _ONE < stop:
+                digit, other = chars[p] - 48, chars[p + _ONE] - 48
+                if (digit | other) & ~31:
+                    break
+                run += (digit ^ 16) - 16
+                gap += (other ^ 16) - 16
+                lengths |= run | gap
+                bounds[n] = end
+                end += run
+                bounds[n + _ONE] = end
+                end += gap
+                area += run
+                n += _TWO
+                p += _TWO
+            if p < stop:
+                value, p, odd = _number(chars, p, stop)
+                run += value
+                strange |= odd
+                lengths |= run
+                bounds[n] = end
+                end += run
+                bounds[n + _ONE] = end
+                n += _TWO
+                area += run
             if p < stop:
                 value, p, odd = _number(chars, p, stop)
                 gap += value
-                strange |= odd | gap >> 34
+                strange |= odd
+                lengths |= gap
                 end += gap
-        if strange & ~63:  # not all of it was characters of 6 bits that give lengths
+        # Characters of more than 6 bits, and lengths that are negative (-1) or larger than any.
+        if strange & ~63 or lengths >> 34:
             n, area, end = first, 0, offsets[i] - 1
             p = stop
         run_stops[i], areas[i], pixels[i] = n, area, end - offsets[i]
@@ -498,16 +544,27 @@ def intersections(
 @compiled
 def _intersect(bounds, spans, first, second, shared):
     for k in range(len(first)):
-        i, i_stop = spans[first[k]]
-        j, j_stop = spans[second[k]]
+        i, i_stop = np.uint64(spans[first[k], 0]), np.uint64(spans[first[k], 1])
+        j, j_stop = np.uint64(spans[second[k], 0]), np.uint64(spans[second[k], 1])
         total = 0
+        # A run is done with when it ends before the next one of the other mask: mostly both are,
+        # as the masks of one object have a run each in a column.
+        while i + _TWO < i_stop and j + _TWO < j_stop:
+            end, other_end = np.int64(bounds[i + _ONE]), np.int64(bounds[j + _ONE])
+            begin = max(np.int64(bounds[i]), np.int64(bounds[j]))
+            total += max(min(end, other_end) - begin, 0)
+            following, other_following = np.int64(bounds[i + _TWO]), np.int64(bounds[j + _TWO])
+            if end <= other_following:
+                i += _TWO
+            if other_end <= following:
+                j += _TWO
+        # One of the masks is at its last run.
         while i < i_stop and j < j_stop:
-            end, other_end = np.int64(bounds[i + 1]), np.int64(bounds[j + 1])
-            overlap = min(end, other_end) - max(np.int64(bounds[i]), np.int64(bounds[j]))
-            if overlap > 0:
-                total += overlap
+            end, other_end = np.int64(bounds[i + _ONE]), np.int64(bounds[j + _ONE])
+            begin = max(np.int64(bounds[i]), np.int64(bounds[j]))
+            total += max(min(end, other_end) - begin, 0)
             if end <= other_end:
-                i += 2
+                i += _TWO
             else:
-                j += 2
+                j += _TWO
         shared[k] = total

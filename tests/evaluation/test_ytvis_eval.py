@@ -229,6 +229,23 @@ def test_videos_matched_one_at_a_time_are_the_same():
             np.testing.assert_array_equal(one, other)
 
 
+def test_threads_give_the_same_figures_and_the_same_error():
+    gt, results = random_case(9)
+    assert evaluate_ytvis(gt, results, num_threads=3) == evaluate_ytvis(gt, results)
+    masks = next(entry for entry in results if any(entry["segmentations"]))["segmentations"]
+    frame = next(t for t, mask in enumerate(masks) if mask)
+    masks[frame] = dict(masks[frame], counts="04")
+    with pytest.raises(ValueError, match=f"frame {frame}: the RLE describes"):
+        evaluate_ytvis(gt, results, num_threads=3)
+
+
+def test_tags_of_the_videos():
+    gt = dataset(videos=[dict(VIDEO, id=k) for k in range(4)])
+    gt["videos"][1]["tags"] = ["fast_motion", "occlusion"]
+    gt["videos"][2]["tags"], gt["videos"][3]["tags"] = ["occlusion"], None
+    assert load_ground_truth(gt).tags == {"fast_motion": {1}, "occlusion": {1, 2}}
+
+
 def test_repeated_records_are_repeated_videos():
     compared = 0
     for seed in range(1, 60):

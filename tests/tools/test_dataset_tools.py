@@ -1,10 +1,8 @@
 """The converters, check_ytvis.py and browse_ytvis.py, run as from the command line."""
 
-import importlib.util
 import json
 import os
 import shutil
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,8 +12,9 @@ from PIL import Image
 from pycocotools import mask as mask_util
 
 from mmvis_plugin.apis import VideoReader
+from mmvis_plugin.visualization.contact_sheet import GAP, caption_size, resize_frame
+from mmvis_plugin.visualization.labels import text_height
 
-ROOT = Path(__file__).resolve().parents[2]
 HEIGHT, WIDTH = 24, 32
 CONVERTERS = (
     "cocovid2ytvis",
@@ -252,10 +251,11 @@ def test_contact_sheets_of_chosen_videos(tool, shapes, tmp_path):
     browse(tool, shapes, out, "--videos", "valid_0000", 3, *size)
     assert sorted(os.listdir(out)) == ["valid_0000.png", "valid_0002.png"]
     sheet = cv2.imread(str(out / "valid_0000.png"))
-    assert sheet.shape == (3 * (120 + 24), 2 * (160 + 4), 3)
+    caption = text_height(caption_size(160))
+    assert sheet.shape == (3 * (caption + 120 + GAP), 2 * (160 + GAP) + GAP, 3)
     assert (sheet[-100:, -150:] == 255).all()  # no sixth frame
     frame = cv2.imread(str(shapes / "valid/JPEGImages/valid_0000/00000.jpg"))
-    shown = sheet[20:140, 2:162].astype(int)
+    shown = sheet[caption : caption + 120, GAP : GAP + 160].astype(int)
     plain = cv2.resize(frame, (160, 120), interpolation=cv2.INTER_CUBIC).astype(int)
     content = json.loads((shapes / "valid.json").read_text())
     covered = np.zeros((120, 160), np.uint8)
@@ -268,10 +268,6 @@ def test_contact_sheets_of_chosen_videos(tool, shapes, tmp_path):
 
 
 def test_instances_are_resized_with_their_frame():
-    path = ROOT / "tools/analysis_tools/browse_ytvis.py"
-    spec = importlib.util.spec_from_file_location("browse_ytvis", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[6:12, 4:20] = 1
     instances = InstanceData(
@@ -281,7 +277,7 @@ def test_instances_are_resized_with_their_frame():
     )
     frame = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     for width, scale in ((64, 2), (16, 0.5)):
-        picture, resized = module.resize(frame, instances, width)
+        picture, resized = resize_frame(frame, instances, width)
         assert picture.shape == (HEIGHT * scale, width, 3)
         np.testing.assert_array_equal(resized.bboxes, np.multiply([[4, 6, 20, 12]], scale))
         rows, columns = np.nonzero(resized.masks[0])

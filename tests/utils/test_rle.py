@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -19,6 +17,7 @@ from mmvis_plugin.utils.rle import (
     encode_masks,
     intersections,
     mask_areas,
+    parse_counts,
     parse_masks,
     rle_pixels,
     to_rle,
@@ -52,10 +51,6 @@ def box_mask(x, y, w, h):
 
 def box_polygons(x, y, w, h):
     return [[x, y, x + w, y, x + w, y + h, x, y + h]]
-
-
-FOUR_FIVE = b'"counts":"45"'
-texts_of_masks = masks.map(lambda mask: compressed(mask)["counts"])
 
 
 # --- parsing ----------------------------------------------------------------------------------
@@ -116,6 +111,8 @@ def test_compressed_masks_are_not_copied():
         ([1, 2, 3, 4, 5, 6], "flat list"),
         ([[1, 2, 3, 4, 5, None]], "finite"),
         ([[1, 2, 3, 4, 5, float("inf")]], "finite"),
+        ([[1, 2, 3, 4, 5, float("nan")]], "finite"),
+        ([[1, 2, 3, 4, 5, -1e7]], "at most 1000000 pixels"),
     ],
 )
 def test_what_is_no_mask_is_named_with_its_frame(mask, message):
@@ -123,6 +120,21 @@ def test_what_is_no_mask_is_named_with_its_frame(mask, message):
         to_rle(mask, HEIGHT, WIDTH)
     with pytest.raises(RLEError, match=message) as caught:
         parse_masks([BOX, None, mask], 3, HEIGHT, WIDTH)
+    assert caught.value.index == 2
+
+
+def test_texts_of_a_track_in_mixed_forms():
+    track = [BOX, None, [], {}, uncompressed(box_mask(4, 5, 6, 7)), dict(BOX)]
+    text = BOX["counts"]
+    assert parse_counts(track, 6, HEIGHT, WIDTH) == [text, "", "", "", text, text]
+    assert parse_counts(track[:2], 2, HEIGHT, WIDTH) == [text, ""]
+    assert parse_counts([BOX, BOX], 2, HEIGHT, WIDTH) == [text, text]
+
+
+@pytest.mark.parametrize("others", [[BOX, None], [None, box_polygons(4, 5, 6, 7)]])
+def test_an_rle_without_text_is_not_an_absent_one(others):
+    with pytest.raises(RLEError, match="non-empty") as caught:
+        parse_counts([*others, dict(BOX, counts="")], 3, HEIGHT, WIDTH)
     assert caught.value.index == 2
 
 
@@ -257,6 +269,8 @@ GOOD = BOX["counts"]
         (GOOD + "p", "not RLE"),
         ("0O", "not RLE"),  # a run of -1
         (GOOD + "o" * 30 + "0", "not RLE"),  # a number of 155 bits
+        ("o" * 100 + "0", "not RLE"),  # one of 505 bits in the first place
+        (GOOD + "P" * 100, "not RLE"),  # one that has no end
         ("0" + "oooooo7" * 2000, "not RLE"),  # ever longer runs
         (GOOD + "5", "780 pixels, not a mask of 24 x 32"),
         (compressed(np.zeros((24, 31), np.uint8))["counts"], "744 pixels, not a mask of 24 x 32"),
@@ -306,58 +320,3 @@ def test_masks_of_a_track_are_one_long_mask(tracks):
     flat = np.stack([np.stack(track).ravel() for track in tracks]).astype(int)
     shared = intersections(runs.bounds, spans, first, second)
     assert shared.tolist() == (flat @ flat.T).ravel().tolist()
-
-
-# --- with and without numba -------------------------------------------------------------------
-
-
-@settings(max_examples=25, deadline=None)
-@given(
-    st.lists(
-        st.text("0123PQRo_`n", max_size=9) | masks.map(lambda m: compressed(m)["counts"]),
-        min_size=1,
-    )
-)
-def test_plain_python_gives_what_numba_gives(texts):
-    if rle_module.numba is None:
-        pytest.skip("numba is not installed")
-    expected = decode_runs(texts)
-    compiled = {
-        name: getattr(rle_module, name)
-        for name in ("_number", "_decode", "_intersect", "_compress")
-    }
-    spans = np.stack([np.r_[0, expected.stops[:-1]], expected.stops], axis=1)[: len(texts)]
-    pairs = np.indices((len(texts), len(texts))).reshape(2, -1)
-    shared = intersections(expected.bounds, spans, *pairs)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rle_module, "numba", None)
-        for name, function in compiled.items():
-            patch.setattr(rle_module, name, function.py_func)
-        plain = decode_runs(texts)
-        assert np.array_equal(intersections(plain.bounds, spans, *pairs), shared)
-        assert rle_module._LIST.sub(rle_module._compress_list, b'"counts": [4, 5]') == FOUR_FIVE
-        runs = np.array([5, 1, 0, 70000, 31, 32])
-        assert (
-            compress_runs(runs)
-            == mask_utils.frPyObjects(dict(size=[1, 1], counts=runs.tolist()), 1, 1)[
-                "counts"
-            ].decode()
-        )
-    for one, other in zip(plain, expected, strict=True):
-        assert np.array_equal(one, other)
-
-
-def test_without_numba_it_says_so_and_works():
-    code = (
-        "import sys, warnings; sys.modules['numba'] = None\n"
-        "with warnings.catch_warnings(record=True) as caught:\n"
-        "    warnings.simplefilter('always')\n"
-        "    import importlib.util as u\n"
-        f"    spec = u.spec_from_file_location('rle', {rle_module.__file__!r})\n"
-        "    rle = u.module_from_spec(spec); sys.modules['rle'] = rle\n"
-        "    spec.loader.exec_module(rle)\n"
-        "assert 'numba is not installed' in str(caught[-1].message), caught\n"
-        f"print(rle.mask_areas([{BOX!r}], {HEIGHT}, {WIDTH}))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "[42]\n", done.stderr

@@ -56,7 +56,6 @@ def main() -> None:
     args = parse_args()
     from tqdm import tqdm
 
-    from mmvis_plugin.datasets.converters import write_json
     from mmvis_plugin.evaluation import (
         analyze_errors,
         count_tracks,
@@ -64,6 +63,7 @@ def main() -> None:
         load_ground_truth,
         load_results,
     )
+    from mmvis_plugin.utils.files import write_json
 
     def bar(what: str):
         return lambda items, total: tqdm(items, total=total, desc=what, leave=False)
@@ -158,7 +158,7 @@ def plot_errors(analysis, path: str, title: str) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from mmvis_plugin.evaluation.report import replacing
+    from mmvis_plugin.utils.files import replacing
 
     several = len(analysis.thresholds) > 1
     figure, axes = plt.subplots(

@@ -1,9 +1,7 @@
 """Measure models on a video: speed, latency, parameters, operations and memory."""
 
 import argparse
-import json
 import multiprocessing
-import os
 import resource
 import sys
 import tempfile
@@ -315,6 +313,7 @@ def format_table(rows: list[dict]) -> str:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from mmvis_plugin.apis import VideoError, VideoReader
+    from mmvis_plugin.utils.files import write_json
 
     def report(row: dict) -> None:
         outcome = row.get("error") or f"{row['model_fps']:.2f} frames/s"
@@ -339,9 +338,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         print(format_table(rows))
     if args.out:
-        temporary = Path(f"{args.out}.tmp")
-        temporary.write_text(json.dumps(rows, indent=2) + "\n")
-        os.replace(temporary, args.out)
+        write_json(rows, args.out, indent=2)
     return int(len(measured) < len(rows))
 
 

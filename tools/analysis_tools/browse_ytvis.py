@@ -22,9 +22,16 @@ from tqdm import tqdm
 
 from mmvis_plugin.apis import VideoError, VideoWriter
 from mmvis_plugin.datasets import DatasetError, YTVISDataset
-from mmvis_plugin.datasets.converters.builder import parse_mask
-from mmvis_plugin.utils.rle import rle_pixels
+from mmvis_plugin.utils.files import replacing
+from mmvis_plugin.utils.rle import rle_pixels, to_rle
 from mmvis_plugin.visualization import TrackVisualizer
+from mmvis_plugin.visualization.contact_sheet import (
+    Section,
+    contact_sheet,
+    resize_frame,
+    spread,
+    write_picture,
+)
 
 EXAMPLES = """examples:
   python tools/analysis_tools/browse_ytvis.py data/shapes_vis/valid.json \\
@@ -127,7 +134,7 @@ def result_instances(
             if not segmentation:
                 continue
             try:
-                rle = parse_mask(segmentation, *size)
+                rle = to_rle(segmentation, *size)
             except ValueError as error:
                 raise BrowseError(f"{where}, frame {frame}: {error}") from error
             if rle_pixels([rle["counts"]])[0] != size[0] * size[1]:
@@ -173,50 +180,7 @@ def draw_frames(
                 f"video {info['video_id']}: frame {path} is {picture.shape[:2]} pixels (height, "
                 f"width), the JSON says {(image['height'], image['width'])}"
             )
-        yield visualizer.draw(*resize(picture, instances[frame], width))
-
-
-def resize(
-    picture: np.ndarray, instances: InstanceData, width: int
-) -> tuple[np.ndarray, InstanceData]:
-    """A frame and its instances at another width, so that labels are drawn at a readable size."""
-    if width == picture.shape[1]:
-        return picture, instances
-    scale = width / picture.shape[1]
-    size = width, max(1, round(picture.shape[0] * scale))
-    resized = InstanceData(**dict(instances.items()))
-    resized.bboxes = instances.bboxes * scale
-    resized.masks = [
-        cv2.resize(mask_utils.decode(mask), size, interpolation=cv2.INTER_NEAREST)
-        for mask in instances.masks
-    ]
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    return cv2.resize(picture, size, interpolation=interpolation), resized
-
-
-def contact_sheet(pictures: Iterator[np.ndarray], frames: list[int], columns: int) -> np.ndarray:
-    """Frames side by side with their numbers: picture (H, W, 3), uint8 BGR."""
-    tiles = []
-    for frame, picture in zip(frames, pictures, strict=True):
-        tile = cv2.copyMakeBorder(picture, 20, 4, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255))
-        cv2.putText(
-            tile, str(frame), (4, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA
-        )
-        tiles.append(tile)
-    columns = min(columns, len(tiles))
-    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
-    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    return np.vstack(rows)
-
-
-def write_png(picture: np.ndarray, path: Path) -> None:
-    """Write under a temporary name and rename it."""
-    ok, data = cv2.imencode(".png", picture)
-    if not ok:
-        raise BrowseError(f"{path}: a picture of shape {picture.shape} cannot be stored as PNG")
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(data.tobytes())
-    os.replace(partial, path)
+        yield visualizer.draw(*resize_frame(picture, instances[frame], width))
 
 
 def write_mp4(pictures: Iterator[np.ndarray], path: Path, fps: float) -> None:
@@ -264,7 +228,7 @@ def statistics(infos: list[dict], classes: tuple[str, ...]) -> dict:
 
 
 def plot_statistics(stats: dict, path: Path) -> None:
-    """Four panels: tracks per class, their lengths and sizes, objects per video."""
+    """Five panels: tracks per class, their lengths, presence and sizes, objects per video."""
     names = sorted(stats["per_class"], key=stats["per_class"].get)
     figure = Figure(figsize=(11, max(6.5, 0.17 * len(names) + 1)), layout="constrained")
     grid = figure.add_gridspec(2, 3)
@@ -312,9 +276,8 @@ def plot_statistics(stats: dict, path: Path) -> None:
     objects.set(xlabel="objects", ylabel="videos", title="Objects per video")
     for axes in (bars, lengths, shares, sizes, objects):
         axes.spines[["top", "right"]].set_visible(False)
-    partial = path.with_name(f".{path.name}.partial")
-    figure.savefig(partial, format="png", dpi=130)
-    os.replace(partial, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=130)
 
 
 def describe(stats: dict) -> str:
@@ -403,11 +366,11 @@ def browse(args: argparse.Namespace) -> None:
             pictures = draw_frames(info, instances, visualizer, frames, width)
             write_mp4(pictures, path, args.fps)
         else:
-            count = min(args.frames, len(frames))
-            frames = np.linspace(0, len(frames) - 1, count).round().astype(int).tolist()
+            frames = spread(len(frames), args.frames)
             path = args.out / f"{name}.png"
             pictures = draw_frames(info, instances, visualizer, frames, width or 400)
-            write_png(contact_sheet(pictures, frames, args.columns), path)
+            sheet = Section(list(pictures), [str(frame) for frame in frames])
+            write_picture(contact_sheet([sheet], args.columns), path)
         tqdm.write(f"wrote {path}", file=sys.stdout)
 
 

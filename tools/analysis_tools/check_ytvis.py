@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mmvis_plugin.datasets.checking import check_ytvis
-from mmvis_plugin.datasets.converters import write_json
+from mmvis_plugin.utils.files import write_json
 
 EXAMPLE = """\
 example:

@@ -7,9 +7,7 @@ AR10.
 """
 
 import argparse
-import json
 import sys
-from collections.abc import Hashable
 
 EXAMPLES = """examples:
   python tools/analysis_tools/eval_results.py results.json data/shapes_vis/valid.json
@@ -46,8 +44,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mmvis_plugin.datasets.converters import write_json
-    from mmvis_plugin.evaluation.report import markdown_table, text_table, write_text
+    from mmvis_plugin.evaluation.report import markdown_table, text_table
+    from mmvis_plugin.utils.files import write_json, write_text
 
     try:
         gt, tags = load_annotations(args.gt)
@@ -78,26 +76,8 @@ def load_annotations(path: str):
             "and OVIS; use videos held out from training "
             "(tools/dataset_converters/split_ytvis.py)"
         )
-    with open(path, encoding="utf-8") as file:
-        return gt, videos_by_tag(json.load(file)["videos"], path)
-
-
-def videos_by_tag(videos: list[dict], path: str) -> dict[str, set[Hashable]]:
-    """Ids of the videos with each tag, and of those without any where others have some."""
-    tags: dict[str, set] = {}
-    untagged = set()
-    for video in videos:
-        names = video.get("tags") or []
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError(
-                f"{path}: video {video['id']!r}: 'tags' must be a list of names, got {names!r}"
-            )
-        for name in names:
-            tags.setdefault(name, set()).add(video["id"])
-        if not names:
-            untagged.add(video["id"])
-    tags = dict(sorted(tags.items()))
-    return {**tags, "(no tag)": untagged} if tags and untagged else tags
+    untagged = set(gt.videos).difference(*gt.tags.values())
+    return gt, {**gt.tags, "(no tag)": untagged} if gt.tags and untagged else gt.tags
 
 
 def split(matches: list, gt, tags: dict) -> dict[str, dict[str, list]]:

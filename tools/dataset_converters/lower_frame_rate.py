@@ -5,7 +5,6 @@ Frame files stay where they are. Objects that no frame is left of are dropped.
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -16,15 +15,14 @@ writes data/shapes_vis/valid_stride4.json"""
 
 def main() -> None:
     args = parse_args()
+    from mmvis_plugin.utils.files import write_json
+
     out = args.out or args.ann_file.with_name(f"{args.ann_file.stem}_stride{args.stride}.json")
     try:
         content = lower_frame_rate(json.loads(args.ann_file.read_text()), args.stride)
     except (OSError, ValueError, KeyError) as error:
         sys.exit(f"error: {args.ann_file}: {type(error).__name__}: {error}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f"{out.name}.partial")
-    partial.write_text(json.dumps(content))
-    os.replace(partial, out)
+    write_json(content, out)
     frames = sum(video["length"] for video in content["videos"])
     print(f"{out}: {len(content['videos'])} videos, {frames} frames")
 

@@ -5,7 +5,6 @@ The official validation sets have no public annotations, so configs validate on 
 
 import argparse
 import json
-import os
 import random
 from collections import Counter
 from pathlib import Path
@@ -95,14 +94,6 @@ def class_table(parts: dict[str, dict]) -> str:
     return "\n".join([*lines, f"videos, with those without objects: {counts}"])
 
 
-def write_json(content: dict, path: Path) -> None:
-    """Write under a temporary name and rename, so that no reader sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content))
-    os.replace(partial, path)
-
-
 def parse_args(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -131,6 +122,8 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None) -> None:
     args = parse_args(argv)
+    from mmvis_plugin.utils.files import write_json
+
     content = json.loads(args.ann_file.read_text())
     if not content.get("annotations"):
         raise SystemExit(f"{args.ann_file} has no annotations; split the training JSON")

@@ -1,0 +1,65 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary path that takes the place of ``path`` if all goes well.
+
+    What goes wrong leaves an earlier file as it was, and nothing half-written.
+
+    Args:
+        path: Target; missing folders are made, an existing file is replaced. Its suffix is that of
+            the temporary path, too, as libraries go by it.
+
+    Yields:
+        Path: To write to, in the target's folder.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(data: bytes, path: str | os.PathLike) -> None:
+    """Write a file; see :func:`replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(text: str, path: str | os.PathLike) -> None:
+    """Write a text file; see :func:`replacing`."""
+    write_bytes(text.encode("utf-8"), path)
+
+
+def write_json(content: Any, path: str | os.PathLike, indent: int | None = None) -> None:
+    """Write a JSON; see :func:`replacing`.
+
+    Args:
+        content: What JSON can hold.
+        path: Target.
+        indent: Spaces per level, for people to read; all in one line by default.
+
+    Raises:
+        ValueError: There is a NaN or an infinity, which JSON does not have.
+    """
+    write_text(json.dumps(content, allow_nan=False, indent=indent), path)
+
+
+def natural_key(name: str | os.PathLike) -> list[tuple[bool, int | str]]:
+    """Sort key that compares runs of digits as numbers, so that 2.jpg comes before 10.jpg."""
+    parts = re.split(r"(\d+)", os.fspath(name))
+    return [(True, int(part)) if part.isdecimal() else (False, part) for part in parts]

@@ -1,0 +1,46 @@
+import json
+import os
+
+import pytest
+
+from mmvis_plugin.utils.files import natural_key, replacing, write_json, write_text
+
+
+def test_writes_and_replaces_and_makes_folders(tmp_path):
+    path = tmp_path / "a" / "b.json"
+    write_json({"x": [1, 2.5]}, path)
+    write_json({"y": None}, str(path))
+    assert json.loads(path.read_text()) == {"y": None}
+    write_text("\u00e9\n", tmp_path / "a" / "c.md")
+    assert (tmp_path / "a" / "c.md").read_bytes() == b"\xc3\xa9\n"
+    assert sorted(os.listdir(tmp_path / "a")) == ["b.json", "c.md"]
+
+
+def test_failed_writing_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "out.json"
+    write_json([1], path)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json([float("nan")], path)
+    with pytest.raises(KeyError), replacing(path) as temporary:
+        temporary.write_text("half of")
+        raise KeyError
+
+    def full(*args):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="full"):
+        write_json([2], path)
+    assert json.loads(path.read_text()) == [1] and os.listdir(tmp_path) == ["out.json"]
+
+
+def test_the_suffix_stays(tmp_path):
+    with replacing(tmp_path / "plot.png") as temporary:
+        assert temporary.suffix == ".png" and temporary.parent == tmp_path
+        temporary.touch()
+
+
+def test_names_with_numbers_are_in_order_of_the_numbers():
+    names = ["10.jpg", "9.jpg", "a2b10", "a2b9", "a10b1", "9"]
+    expected = ["9", "9.jpg", "10.jpg", "a2b9", "a2b10", "a10b1"]
+    assert sorted(names, key=natural_key) == expected
