@@ -1,5 +1,5 @@
 # The image model of stmask_r18_shapes.py on the frames of ShapesVIS, each by itself: it stands where
-# YOLACT's training on COCO stands in the paper. The backbone starts from the image-level weights of
+# YOLACT's training on COCO stands in the paper. The backbone starts from the weights of
 # configs/mask_rcnn/mask_rcnn_r18_shapes.py, where YOLACT's starts from ImageNet.
 _base_ = [
     "../_base_/models/stmask_r18_shapes.py",
