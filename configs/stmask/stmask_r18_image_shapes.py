@@ -1,4 +1,4 @@
-# The image model of stmask_r18_shapes.py on the frames of ShapesVIS, each by itself: it stands where
+# The image model of stmask_r18_shapes.py on single frames of ShapesVIS: it stands where
 # YOLACT's training on COCO stands in the paper. The backbone starts from the weights of
 # configs/mask_rcnn/mask_rcnn_r18_shapes.py, where YOLACT's starts from ImageNet.
 _base_ = [
