@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 
-from mmvis_plugin.models.efficientvis.targets import clip_targets, sample_instances
+from mmvis_plugin.models.layers.clip_targets import clip_targets, sample_instances
 
 CONFIG = Path(__file__).parents[2] / "configs/efficientvis/efficientvis_r18_shapes.py"
 T, N = 4, 5

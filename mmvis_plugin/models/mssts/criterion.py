@@ -15,7 +15,7 @@ from mmdet.utils import reduce_mean
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from ..efficientvis.targets import clip_targets, sample_instances
+from ..layers.clip_targets import clip_targets, sample_instances
 from .decoder import InstancePredictions
 
 

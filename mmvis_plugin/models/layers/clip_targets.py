@@ -1,4 +1,4 @@
-"""Ground truth of tracklets from the ground truth of frames."""
+"""Ground truth of the objects of a clip from the ground truth of its frames."""
 
 from collections.abc import Sequence
 
