@@ -290,11 +290,11 @@ def convert_seqformer(source: Mapping[str, Tensor], name: str | Path) -> Convers
 def convert_deformable_detr(source: Mapping[str, Tensor]) -> Conversion:
     """Rename the weights of MMDetection's Deformable DETR."""
     result = Conversion("Deformable DETR", is_start=True)
-    num_layers = 1 + max(int(re.search(r"\d+", key)[0]) for key in source if is_layer(key))
+    _, num_decoder_layers = num_layers(source)
     for key, tensor in source.items():
         branch = re.match(r"bbox_head\.reg_branches\.(\d+)\.", key)
         rule = next((rule for rule in DEFORMABLE_DETR if re.fullmatch(rule[0], key)), None)
-        if branch and int(branch[1]) >= num_layers:
+        if branch and int(branch[1]) >= num_decoder_layers:
             result.dropped[key] = "proposals of the two-stage form, which has no learnt queries"
         elif rule is None:
             result.dropped[key] = reason_to_drop(key, DROPPED_OF_DEFORMABLE_DETR)
@@ -309,11 +309,6 @@ def convert_deformable_detr(source: Mapping[str, Tensor]) -> Conversion:
             result.state[bias] = result.state[ours].new_zeros(len(result.state[ours]))
             result.zeros.append(bias)
     return result
-
-
-def is_layer(key: str) -> bool:
-    """Whether a key of Deformable DETR is of a decoder layer."""
-    return key.startswith("decoder.layers.")
 
 
 def add_counters(result: Conversion) -> None:
