@@ -40,7 +40,7 @@ def detector(masks=True, num_proposals=20, depth=18):
         return dict(
             type="DynamicConv",
             in_channels=CHANNELS,
-            feat_channels=32,
+            feat_channels=16,
             out_channels=CHANNELS,
             input_feat_shape=size,
             **changes,
@@ -58,7 +58,7 @@ def detector(masks=True, num_proposals=20, depth=18):
         type="DIIHead",
         num_classes=80,
         in_channels=CHANNELS,
-        feedforward_channels=256,
+        feedforward_channels=128,
         dynamic_conv_cfg=conv(5),
         loss_cls=dict(type="FocalLoss", use_sigmoid=True),
     )
@@ -67,7 +67,7 @@ def detector(masks=True, num_proposals=20, depth=18):
         num_convs=2,
         roi_feat_size=10,
         in_channels=CHANNELS,
-        conv_out_channels=32,
+        conv_out_channels=24,
         num_classes=80,
         norm_cfg=dict(type="BN"),
         dynamic_conv_cfg=conv(10, with_proj=False),
@@ -202,7 +202,7 @@ def test_another_model_or_backbone_is_refused(run, tmp_path):
         run(dict(state_dict={"backbone.conv1.weight": torch.zeros(1)}))
     with pytest.raises(SystemExit, match="^error: The backbone of .* is not that of the config"):
         run(dict(state_dict=detector(depth=34).state_dict()))
-    with pytest.raises(SystemExit, match="^error: The model of .* is a MaskProp"):
+    with pytest.raises(SystemExit, match="^error: The model of .* is of type MaskProp"):
         run({}, ROOT / "configs/maskprop/maskprop_r18_shapes.py")
     assert not (tmp_path / "out").exists()
 

@@ -1,7 +1,6 @@
 """Turns MMDetection's QueryInst or Sparse R-CNN weights into a start for EfficientVIS."""
 
 import argparse
-import os
 import re
 import sys
 from collections import Counter
@@ -10,12 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from mmdet.registry import MODELS
-from mmengine.registry import init_default_scope
 from torch import Tensor
 
-from mmvis_plugin.utils import CheckpointError, ConfigError, load_checkpoint_safely
-from mmvis_plugin.utils.config import load_config
+from mmvis_plugin.utils import CheckpointError, ConfigError
+from mmvis_plugin.utils.conversion import (
+    Conversion,
+    build_model,
+    load_weights,
+    reason_to_drop,
+    renamed,
+    save_weights,
+    shapes_of,
+)
 
 EXAMPLE = """example:
   python tools/model_converters/efficientvis.py \\
@@ -55,31 +60,23 @@ REQUIRED = (
 )
 
 
-@dataclass
-class Conversion:
+@dataclass(kw_only=True)
+class EfficientVISConversion(Conversion):
     """Weights in our layout and what became of the source's.
 
     Attributes:
-        state: Our key -> tensor.
-        dropped: Source key -> reason.
         folded: Source keys of normalisations that went into the convolutions before them.
-        fresh: Keys of the model that stay initialised.
     """
 
-    state: dict[str, Tensor] = field(default_factory=dict)
-    dropped: dict[str, str] = field(default_factory=dict)
     folded: list[str] = field(default_factory=list)
-    fresh: list[str] = field(default_factory=list)
 
 
 def main() -> None:
     args = parse_args()
     try:
-        checkpoint = load_checkpoint_safely(args.src)
-        conversion = convert(
-            checkpoint.get("state_dict", checkpoint), model_state(args.config), args.src
-        )
-        write(conversion, args.dst)
+        model = build_model(args.config, "EfficientVIS")
+        conversion = convert(load_weights(args.src), shapes_of(model), args.src)
+        save_weights(conversion.state, args.dst)
     except (CheckpointError, ConfigError) as error:
         sys.exit(f"error: {error}")
     print(report(conversion, args.dst))
@@ -95,22 +92,9 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def model_state(config: str) -> dict[str, Tensor]:
-    """Keys and initial values of the model of a config.
-
-    Raises:
-        ConfigError: There is no such config, or its model is another one.
-    """
-    cfg = load_config(config)
-    if cfg.model.type != "EfficientVIS":
-        raise ConfigError(f"The model of {config} is a {cfg.model.type}, not an EfficientVIS.")
-    init_default_scope("mmdet")
-    return MODELS.build(cfg.model).state_dict()
-
-
 def convert(
-    source: Mapping[str, Tensor], model: Mapping[str, Tensor], name: str | Path
-) -> Conversion:
+    source: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], name: str | Path
+) -> EfficientVISConversion:
     """Rename the weights of a detector and keep those that a model has a place for.
 
     The mask head's convolutions are normalised in QueryInst and are not here, where most RoIs show
@@ -119,11 +103,11 @@ def convert(
 
     Args:
         source: Weights by MMDetection's keys.
-        model: Keys and values of the model.
+        shapes: Key -> shape of the model's weights.
         name: The file they come from, for messages.
 
     Returns:
-        Conversion: Weights by the model's keys.
+        EfficientVISConversion: Weights by the model's keys.
 
     Raises:
         CheckpointError: The weights are of another detector, or of another backbone.
@@ -134,40 +118,20 @@ def convert(
             f"{name} is not a checkpoint of MMDetection's QueryInst or Sparse R-CNN: it has no "
             f"{missing[0]}, but for example {next(iter(source), 'nothing')}"
         )
-    result = Conversion()
+    result = EfficientVISConversion()
     folded, result.folded = fold_mask_norms(source)
     for key, tensor in {**source, **folded}.items():
         if key in result.folded:
             continue
-        ours = our_key(key)
+        ours = renamed(key, RENAMED)
         if ours is None:
-            result.dropped[key] = reason_to_drop(key)
-        elif ours not in model:
-            result.dropped[key] = "the model has no such part"
-        elif tensor.shape != model[ours].shape:
-            shapes = f"{tuple(tensor.shape)} there, {tuple(model[ours].shape)} here"
-            result.dropped[key] = f"another shape: {shapes}"
+            result.dropped[key] = reason_to_drop(key, DROPPED, "not a part of EfficientVIS")
         else:
-            result.state[ours] = tensor.clone()
-    result.fresh = [key for key in model if key not in result.state]
+            result.state[ours], result.origins[ours] = tensor.clone(), key
+    # What is left out or lacks is told; only the backbone and the FPN must be there.
+    result.fit(shapes, may_differ=lambda ours: True, may_lack=lambda ours: True)
     check_backbone(result, name)
     return result
-
-
-def our_key(key: str) -> str | None:
-    """The model's key for a key of the detector, None where it has no counterpart."""
-    for pattern, ours in RENAMED:
-        match = re.fullmatch(pattern, key)
-        if match:
-            return match.expand(ours)
-    return None
-
-
-def reason_to_drop(key: str) -> str:
-    for pattern, reason in DROPPED:
-        if re.fullmatch(pattern, key):
-            return reason
-    return "not a part of EfficientVIS"
 
 
 def fold_mask_norms(source: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
@@ -195,7 +159,7 @@ def fold_mask_norms(source: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], li
     return folded, keys
 
 
-def check_backbone(conversion: Conversion, name: str | Path) -> None:
+def check_backbone(conversion: EfficientVISConversion, name: str | Path) -> None:
     """Raise ``CheckpointError`` unless the whole backbone and FPN were taken over."""
     of_backbone = re.compile(r"(backbone|neck)\..+")
     left = [key for key in (*conversion.dropped, *conversion.fresh) if of_backbone.fullmatch(key)]
@@ -206,15 +170,7 @@ def check_backbone(conversion: Conversion, name: str | Path) -> None:
         )
 
 
-def write(conversion: Conversion, path: Path) -> None:
-    """Save the weights; ``path`` is left as it was if that fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    torch.save(dict(meta={}, state_dict=conversion.state), partial)
-    os.replace(partial, path)
-
-
-def report(conversion: Conversion, path: Path) -> str:
+def report(conversion: EfficientVISConversion, path: Path) -> str:
     """What was taken over, what was left out, and what stays initialised, stages together."""
     lines = ["taken over from the detector:", *grouped(conversion.state)]
     lines += ["  normalisations of the mask heads, in their convolutions"] * bool(conversion.folded)

@@ -1,7 +1,6 @@
 """Turns SeqFormer or MSSTS-VIS weights, or Deformable DETR weights to start from, into ours."""
 
 import argparse
-import os
 import re
 import sys
 from collections import Counter
@@ -12,7 +11,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmvis_plugin.utils import CheckpointError, ConfigError, load_checkpoint_safely
+from mmvis_plugin.datasets.categories import YTVIS19, YTVIS21
+from mmvis_plugin.utils import CheckpointError, ConfigError
+from mmvis_plugin.utils.conversion import (
+    Conversion,
+    build_model,
+    load_weights,
+    reason_to_drop,
+    renamed,
+    save_weights,
+    shapes_of,
+)
 
 EXAMPLES = """examples:
   python tools/model_converters/mssts.py seqformer_r50.pth seqformer_r50_ytvis19.pth \\
@@ -152,6 +161,7 @@ REQUIRED_OF_DEFORMABLE_DETR = (
     "bbox_head.reg_branches.0.0.weight",
 )
 UNKNOWN = "not a part of the model"
+CLASSES = {"ytvis19": YTVIS19, "ytvis21": YTVIS21}
 # What MS-STS VIS adds to SeqFormer; the attentions start as if they were not there.
 ADDITIONS = re.compile(r"encoder\.layers\.\d+\.ms_sts\.|decoder\.layers\.\d+\.temporal\.")
 # What Deformable DETR has nothing, or other sizes, for.
@@ -161,36 +171,30 @@ TRAINED_ANEW = re.compile(
 )
 
 
-@dataclass
-class Conversion:
+@dataclass(kw_only=True)
+class MSSTSConversion(Conversion):
     """Weights in our layout and what became of the source's.
 
     Attributes:
         kind: What the source is.
         is_start: Whether it is only to start training from.
-        state: Our key -> tensor.
-        origins: Our key -> source key.
-        dropped: Source key -> reason.
         zeros: Our keys that the source does without and that are zero: the same model.
-        fresh: Keys of the model that stay initialised; known once there is a model.
     """
 
     kind: str
     is_start: bool
-    state: dict[str, Tensor] = field(default_factory=dict)
-    origins: dict[str, str] = field(default_factory=dict)
-    dropped: dict[str, str] = field(default_factory=dict)
     zeros: list[str] = field(default_factory=list)
-    fresh: list[str] = field(default_factory=list)
 
 
 def main() -> None:
     args = parse_args()
     try:
-        conversion = convert(load_source(args.src), args.src)
+        # Training state may hold the arguments of the training.
+        conversion = convert(load_weights(args.src, [argparse.Namespace]), args.src)
         if args.config:
-            fit(conversion, build_model(args.config), args.src, args.config)
-        write(conversion, args.classes, args.dst)
+            fit(conversion, build_model(args.config, "MSSTSVIS"), args.src, args.config)
+        classes = None if conversion.is_start else CLASSES[args.classes]
+        save_weights(conversion.state, args.dst, classes)
     except (CheckpointError, ConfigError) as error:
         sys.exit(f"error: {error}")
     print(report(conversion, args.dst))
@@ -207,33 +211,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--config", help="our config of the model, to check the result against")
     parser.add_argument(
         "--classes",
-        choices=("ytvis19", "ytvis21"),
+        choices=tuple(CLASSES),
         default="ytvis19",
         help="class names to store with a SeqFormer model (%(default)s)",
     )
     return parser.parse_args()
 
 
-def load_source(path: Path) -> dict[str, Tensor]:
-    """The weights of a checkpoint, whose training state may hold the arguments of the training.
-
-    Raises:
-        CheckpointError: It cannot be read, or what it holds is not a dict of tensors.
-    """
-    checkpoint = load_checkpoint_safely(path, [argparse.Namespace])
-    source = checkpoint.get("model", checkpoint.get("state_dict", checkpoint))
-    if not isinstance(source, dict):
-        raise CheckpointError(f"{path} holds a {type(source).__name__}, not a dict of weights")
-    strange = [key for key, value in source.items() if not isinstance(value, Tensor)]
-    if strange:
-        raise CheckpointError(
-            f"{path} does not hold weights only: {strange[0]!r} is a "
-            f"{type(source[strange[0]]).__name__}"
-        )
-    return source
-
-
-def convert(source: Mapping[str, Tensor], name: str | Path) -> Conversion:
+def convert(source: Mapping[str, Tensor], name: str | Path) -> MSSTSConversion:
     """Rename the weights of a checkpoint.
 
     Args:
@@ -241,7 +226,7 @@ def convert(source: Mapping[str, Tensor], name: str | Path) -> Conversion:
         name: The file they come from, for messages.
 
     Returns:
-        Conversion: Weights by the keys of an ``MSSTSVIS`` with as many layers.
+        MSSTSConversion: Weights by the keys of an ``MSSTSVIS`` with as many layers.
 
     Raises:
         CheckpointError: The weights are of another model.
@@ -260,13 +245,13 @@ def convert(source: Mapping[str, Tensor], name: str | Path) -> Conversion:
     return result
 
 
-def convert_seqformer(source: Mapping[str, Tensor], name: str | Path) -> Conversion:
+def convert_seqformer(source: Mapping[str, Tensor], name: str | Path) -> MSSTSConversion:
     """Rename the weights of SeqFormer or MSSTS-VIS, whose keys are the same."""
-    result = Conversion("SeqFormer", is_start=False)
+    result = MSSTSConversion(kind="SeqFormer", is_start=False)
     for key, tensor in source.items():
         ours = renamed(key, SEQFORMER)
         if ours is None:
-            result.dropped[key] = reason_to_drop(key, DROPPED_OF_SEQFORMER)
+            result.dropped[key] = reason_to_drop(key, DROPPED_OF_SEQFORMER, UNKNOWN)
             continue
         if ".downsample." in key and ".body.layers." in key:
             tensor = reorder_patches(tensor)
@@ -287,9 +272,9 @@ def convert_seqformer(source: Mapping[str, Tensor], name: str | Path) -> Convers
     return result
 
 
-def convert_deformable_detr(source: Mapping[str, Tensor]) -> Conversion:
+def convert_deformable_detr(source: Mapping[str, Tensor]) -> MSSTSConversion:
     """Rename the weights of MMDetection's Deformable DETR."""
-    result = Conversion("Deformable DETR", is_start=True)
+    result = MSSTSConversion(kind="Deformable DETR", is_start=True)
     _, num_decoder_layers = num_layers(source)
     for key, tensor in source.items():
         branch = re.match(r"bbox_head\.reg_branches\.(\d+)\.", key)
@@ -297,7 +282,7 @@ def convert_deformable_detr(source: Mapping[str, Tensor]) -> Conversion:
         if branch and int(branch[1]) >= num_decoder_layers:
             result.dropped[key] = "proposals of the two-stage form, which has no learnt queries"
         elif rule is None:
-            result.dropped[key] = reason_to_drop(key, DROPPED_OF_DEFORMABLE_DETR)
+            result.dropped[key] = reason_to_drop(key, DROPPED_OF_DEFORMABLE_DETR, UNKNOWN)
         else:
             for template in rule[1]:
                 ours = re.fullmatch(rule[0], key).expand(template)
@@ -311,27 +296,13 @@ def convert_deformable_detr(source: Mapping[str, Tensor]) -> Conversion:
     return result
 
 
-def add_counters(result: Conversion) -> None:
+def add_counters(result: MSSTSConversion) -> None:
     """Batch normalisations count batches; frozen ones do not."""
     for ours in [ours for ours in result.state if ours.endswith(".running_var")]:
         counter = ours.replace("running_var", "num_batches_tracked")
         if counter not in result.state:
             result.state[counter] = torch.zeros((), dtype=torch.long)
             result.zeros.append(counter)
-
-
-def renamed(key: str, rules: Iterable[tuple[str, str]]) -> str | None:
-    """Our key for one of the source's; None if it has none."""
-    for pattern, template in rules:
-        match = re.fullmatch(pattern, key)
-        if match:
-            return match.expand(template)
-    return None
-
-
-def reason_to_drop(key: str, reasons: Iterable[tuple[str, str]]) -> str:
-    """Why a source key has no place in our model."""
-    return next((reason for pattern, reason in reasons if re.fullmatch(pattern, key)), UNKNOWN)
 
 
 def reorder_patches(tensor: Tensor) -> Tensor:
@@ -350,25 +321,7 @@ def reorder_patches(tensor: Tensor) -> Tensor:
     return tokens.movedim(-1, -3).transpose(-1, -2).flatten(-3)
 
 
-def build_model(path: str) -> torch.nn.Module:
-    """The model of a config, for its names and shapes.
-
-    Raises:
-        ConfigError: There is no such config, or its model is another one.
-    """
-    from mmdet.registry import MODELS
-    from mmengine.registry import init_default_scope
-
-    from mmvis_plugin.utils import config as tools
-
-    cfg = tools.load_config(path)
-    if cfg.model.type != "MSSTSVIS":
-        raise ConfigError(f"The model of {path} is a {cfg.model.type}, not an MSSTSVIS.")
-    init_default_scope(cfg.get("default_scope", "mmdet"))
-    return MODELS.build(cfg.model)
-
-
-def fit(conversion: Conversion, model: torch.nn.Module, name: str | Path, config: str) -> None:
+def fit(conversion: MSSTSConversion, model: torch.nn.Module, name: str | Path, config: str) -> None:
     """Check converted weights against a model; drop what a training start has too much.
 
     Args:
@@ -380,28 +333,23 @@ def fit(conversion: Conversion, model: torch.nn.Module, name: str | Path, config
     Raises:
         CheckpointError: The weights are of another model.
     """
-    wanted = {
-        ours: tuple(tensor.shape)
-        for ours, tensor in model.state_dict().items()
+    shapes = {
+        ours: shape
+        for ours, shape in shapes_of(model).items()
         if not ours.startswith("discriminator.")
     }
-    check_layers(conversion, wanted, name, config)
-    problems = []
-    for ours, tensor in list(conversion.state.items()):
-        shape = tuple(tensor.shape)
-        if shape == wanted.get(ours):
-            continue
-        place = f"the model has {wanted[ours]}" if ours in wanted else "the model has none"
-        if conversion.is_start and (TRAINED_ANEW.match(ours) or is_further_layer(ours, wanted)):
-            drop(conversion, ours, f"{ours} is {shape} here, {place}")
-        else:
-            problems.append(f"{ours} is {shape}, {place}")
-    conversion.fresh = [ours for ours in wanted if ours not in conversion.state]
-    problems += [
-        f"{ours} is missing"
-        for ours in conversion.fresh
-        if not ADDITIONS.match(ours) and not (conversion.is_start and TRAINED_ANEW.match(ours))
-    ]
+    check_layers(conversion, shapes, name, config)
+
+    def trained_anew(ours: str) -> bool:
+        return conversion.is_start and bool(TRAINED_ANEW.match(ours))
+
+    def may_differ(ours: str) -> bool:
+        return trained_anew(ours) or (conversion.is_start and is_further_layer(ours, shapes))
+
+    def may_lack(ours: str) -> bool:
+        return trained_anew(ours) or bool(ADDITIONS.match(ours))
+
+    problems = conversion.fit(shapes, may_differ, may_lack)
     if problems:
         raise CheckpointError(
             f"{name} is not of the model in {config} (backbone, widths, classes, queries): "
@@ -409,7 +357,7 @@ def fit(conversion: Conversion, model: torch.nn.Module, name: str | Path, config
         )
 
 
-def check_layers(conversion: Conversion, wanted: Iterable[str], name, config: str) -> None:
+def check_layers(conversion: MSSTSConversion, wanted: Iterable[str], name, config: str) -> None:
     """Raise ``CheckpointError`` if the model has layers the source has not, or lacks some of it."""
     theirs, ours = num_layers(conversion.state), num_layers(wanted)
     too_few = any(a < b for a, b in zip(theirs, ours, strict=True))
@@ -436,25 +384,7 @@ def is_further_layer(ours: str, wanted: Iterable[str]) -> bool:
     return layer is not None and int(layer[2]) >= counts[layer[1]]
 
 
-def drop(conversion: Conversion, ours: str, reason: str) -> None:
-    """Take a weight out again."""
-    del conversion.state[ours]
-    conversion.dropped[conversion.origins.pop(ours)] = reason
-
-
-def write(conversion: Conversion, dataset: str, dst: Path) -> None:
-    """Write the weights, with class names if it is a whole model, under a temporary name."""
-    from mmvis_plugin.datasets import categories
-
-    names = {"ytvis19": categories.YTVIS19, "ytvis21": categories.YTVIS21}[dataset]
-    meta = {} if conversion.is_start else {"dataset_meta": {"classes": names}}
-    partial = dst.with_name(f"{dst.name}.partial")
-    dst.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"meta": meta, "state_dict": conversion.state}, partial)
-    os.replace(partial, dst)
-
-
-def report(conversion: Conversion, dst: Path) -> str:
+def report(conversion: MSSTSConversion, dst: Path) -> str:
     """What became of every key, as text, the same parts of all layers together."""
     encoder, decoder = num_layers(conversion.state)
     use = "a training start from" if conversion.is_start else "the model of"

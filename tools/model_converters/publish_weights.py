@@ -3,7 +3,6 @@
 import argparse
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 
 import mmvis_plugin
 from mmvis_plugin.utils.checkpoint import load_checkpoint_safely
+from mmvis_plugin.utils.files import replacing
 
 EXAMPLE = """example:
   python tools/model_converters/publish_weights.py work_dirs/maskprop/iter_3000.pth \\
@@ -106,33 +106,28 @@ def publish(
             if not name.startswith("discriminator.")
         },
     }
-    partial = dst.with_name(f"{dst.name}.partial")
-    dst.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(weights, partial)
-    size = partial.stat().st_size
-    if size > max_bytes:
-        partial.unlink()
-        raise ValueError(f"{dst} would be {size / 1e6:.2f} MB, over {max_bytes / 1e6:.2f} MB")
-    record = {
-        "file": dst.name,
-        "bytes": size,
-        "sha256": hashlib.sha256(partial.read_bytes()).hexdigest(),
-        "dtype": str(dtype).removeprefix("torch."),
-        "seed": meta.get("seed"),
-        "iterations": meta.get("iter"),
-        "versions": {
-            "mmvis_plugin": mmvis_plugin.__version__,
-            # MMEngine puts the commit of the working directory behind its version.
-            "mmengine": re.sub(r"[0-9a-f]{40}$", "", meta.get("mmengine_version", "")),
-            "torch": torch.__version__,
-        },
-        **provenance,
-    }
     record_file = dst.with_suffix(".json")
-    partial_record = record_file.with_name(f"{record_file.name}.partial")
-    partial_record.write_text(json.dumps(record, indent=2) + "\n")
-    os.replace(partial, dst)
-    os.replace(partial_record, record_file)
+    with replacing(dst) as temporary, replacing(record_file) as temporary_record:
+        torch.save(weights, temporary)
+        size = temporary.stat().st_size
+        if size > max_bytes:
+            raise ValueError(f"{dst} would be {size / 1e6:.2f} MB, over {max_bytes / 1e6:.2f} MB")
+        record = {
+            "file": dst.name,
+            "bytes": size,
+            "sha256": hashlib.sha256(temporary.read_bytes()).hexdigest(),
+            "dtype": str(dtype).removeprefix("torch."),
+            "seed": meta.get("seed"),
+            "iterations": meta.get("iter"),
+            "versions": {
+                "mmvis_plugin": mmvis_plugin.__version__,
+                # MMEngine puts the commit of the working directory behind its version.
+                "mmengine": re.sub(r"[0-9a-f]{40}$", "", meta.get("mmengine_version", "")),
+                "torch": torch.__version__,
+            },
+            **provenance,
+        }
+        temporary_record.write_text(json.dumps(record, indent=2) + "\n")
     return record
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import operator
-import os
 import re
 import sys
 from collections.abc import Mapping
@@ -12,7 +11,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmvis_plugin.utils import CheckpointError, ConfigError, load_checkpoint_safely
+from mmvis_plugin.utils import CheckpointError, ConfigError
+from mmvis_plugin.utils.conversion import (
+    Conversion,
+    build_model,
+    load_weights,
+    reason_to_drop,
+    renamed,
+    save_weights,
+    shapes_of,
+)
 
 EXAMPLES = """examples:
   python tools/model_converters/stmask.py STMask_plus_resnet50_ada.pth stmask_r50_ada.pth \\
@@ -82,6 +90,7 @@ DROPPED = [
         "predicts for all anchors of YOLACT++ at once; STMask has a layer for each of its own",
     ),
 ]
+UNKNOWN = "not a part of STMask"
 # What every source has.
 REQUIRED = (
     "backbone.conv1.weight",
@@ -96,35 +105,27 @@ TRAINED_ANEW = re.compile(
 )
 
 
-@dataclass
-class Conversion:
+@dataclass(kw_only=True)
+class STMaskConversion(Conversion):
     """Weights in our layout and what became of the source's.
 
     Attributes:
-        state: Our key -> tensor.
-        origins: Our key -> source key.
-        dropped: Source key -> reason.
         folded: Source keys of biases that went into the statistics of a normalisation.
         is_video_model: Whether the source is a whole STMask; otherwise it is a training start.
-        fresh: Keys of the model that the source has no values for; known once there is a model.
     """
 
-    state: dict[str, Tensor] = field(default_factory=dict)
-    origins: dict[str, str] = field(default_factory=dict)
-    dropped: dict[str, str] = field(default_factory=dict)
     folded: list[str] = field(default_factory=list)
     is_video_model: bool = False
-    fresh: list[str] = field(default_factory=list)
 
 
 def main() -> None:
     args = parse_args()
     try:
-        conversion = convert(load_source(args.src), args.src)
+        conversion = convert(load_weights(args.src), args.src)
         if args.config:
-            fit(conversion, build_model(args.config), args.config)
+            fit(conversion, build_model(args.config, "STMask", "STMaskDetector"), args.config)
         classes = class_names(conversion, args.classes, args.src.name)
-        write(conversion, classes, args.dst)
+        save_weights(conversion.state, args.dst, classes)
     except (CheckpointError, ConfigError) as error:
         sys.exit(f"error: {error}")
     print(report(conversion, args.dst))
@@ -146,23 +147,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def load_source(path: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint.
-
-    Raises:
-        CheckpointError: It cannot be read, or is not a plain dict of tensors.
-    """
-    source = load_checkpoint_safely(path)
-    strange = [key for key, value in source.items() if not isinstance(value, Tensor)]
-    if strange:
-        raise CheckpointError(
-            f"{path} is not of STMask or YOLACT++, whose checkpoints hold weights only: "
-            f"{strange[0]!r} is a {type(source[strange[0]]).__name__}"
-        )
-    return source
-
-
-def convert(source: Mapping[str, Tensor], name: str | Path) -> Conversion:
+def convert(source: Mapping[str, Tensor], name: str | Path) -> STMaskConversion:
     """Rename the weights of a checkpoint.
 
     The authors' deformable convolutions have a bias in front of a batch normalisation; ours have
@@ -173,7 +158,7 @@ def convert(source: Mapping[str, Tensor], name: str | Path) -> Conversion:
         name: The file they come from, for messages.
 
     Returns:
-        Conversion: Weights by the keys of an ``STMask``.
+        STMaskConversion: Weights by the keys of an ``STMask``.
 
     Raises:
         CheckpointError: The weights are not of STMask or YOLACT++, or some of an STMask model have
@@ -185,14 +170,14 @@ def convert(source: Mapping[str, Tensor], name: str | Path) -> Conversion:
             f"{name} is not a checkpoint of STMask or YOLACT++: it has no {missing[0]}, "
             f"but for example {next(iter(source), 'nothing')}"
         )
-    result = Conversion(is_video_model=any(key.startswith("TemporalNet.") for key in source))
+    result = STMaskConversion(is_video_model=any(key.startswith("TemporalNet.") for key in source))
     for key, tensor in source.items():
         if DCN_BIAS.fullmatch(key):
             result.folded.append(key)
         elif (ours := our_key(key)) is not None:
             result.state[ours], result.origins[ours] = tensor, key
         else:
-            result.dropped[key] = reason_to_drop(key)
+            result.dropped[key] = reason_to_drop(key, DROPPED, UNKNOWN)
     for key in result.folded:
         fold_bias(result.state, source[key], DCN_BIAS.fullmatch(key)[1], name)
     unknown = [key for key, reason in result.dropped.items() if reason == UNKNOWN]
@@ -204,25 +189,14 @@ def convert(source: Mapping[str, Tensor], name: str | Path) -> Conversion:
     return result
 
 
-UNKNOWN = "not a part of STMask"
-
-
 def our_key(key: str) -> str | None:
     """The key of an ``STMask`` for one of the authors'; None if it has none."""
-    for pattern, template in RENAMED:
-        match = re.fullmatch(pattern, key)
-        if match:
-            return re.sub(r"<(\d)([-+/])(\d)>", _calculate, match.expand(template))
-    return None
+    ours = renamed(key, RENAMED)
+    return ours and re.sub(r"<(\d)([-+/])(\d)>", _calculate, ours)
 
 
 def _calculate(term: re.Match) -> str:
     return str(OPERATORS[term[2]](int(term[1]), int(term[3])))
-
-
-def reason_to_drop(key: str) -> str:
-    """Why a source key has no place in our model."""
-    return next((reason for pattern, reason in DROPPED if re.fullmatch(pattern, key)), UNKNOWN)
 
 
 def fold_bias(state: dict[str, Tensor], bias: Tensor, block: str, name: str | Path) -> None:
@@ -233,20 +207,7 @@ def fold_bias(state: dict[str, Tensor], bias: Tensor, block: str, name: str | Pa
     state[key] = (state[key].double() - bias.double()).to(state[key].dtype)
 
 
-def build_model(path: str) -> torch.nn.Module:
-    """The model of a config: names and shapes, without memory for the weights."""
-    from mmdet.registry import MODELS
-    from mmengine.registry import init_default_scope
-
-    from mmvis_plugin.utils import config as tools
-
-    cfg = tools.load_config(path)
-    init_default_scope(cfg.get("default_scope", "mmdet"))
-    with torch.device("meta"):
-        return MODELS.build(cfg.model)
-
-
-def fit(conversion: Conversion, model: torch.nn.Module, config: str) -> None:
+def fit(conversion: STMaskConversion, model: torch.nn.Module, config: str) -> None:
     """Check converted weights against a model; drop what a training start has for other classes.
 
     Args:
@@ -261,28 +222,16 @@ def fit(conversion: Conversion, model: torch.nn.Module, config: str) -> None:
 
     if isinstance(model, STMaskDetector):
         for ours in [ours for ours in conversion.state if ours.startswith("temporal_fusion.")]:
-            drop(conversion, ours, "temporal fusion, which an image model has not")
+            conversion.drop(ours, "temporal fusion, which an image model has not")
         conversion.state, conversion.origins = (
             {ours.removeprefix("detector."): value for ours, value in mapping.items()}
             for mapping in (conversion.state, conversion.origins)
         )
-    wanted = {ours: tuple(tensor.shape) for ours, tensor in model.state_dict().items()}
-    problems = []
-    for ours, tensor in list(conversion.state.items()):
-        shape = tuple(tensor.shape)
-        if shape == wanted.get(ours):
-            continue
-        place = f"the model has {wanted[ours]}" if ours in wanted else "the model has none"
-        if not conversion.is_video_model and TRAINED_ANEW.match(ours):
-            drop(conversion, ours, f"{ours} is {shape} here, {place}")
-        else:
-            problems.append(f"{ours} is {shape}, {place}")
-    conversion.fresh = [ours for ours in wanted if ours not in conversion.state]
-    problems += [
-        f"{ours} is missing"
-        for ours in conversion.fresh
-        if conversion.is_video_model or not TRAINED_ANEW.match(ours)
-    ]
+
+    def trained_anew(ours: str) -> bool:
+        return not conversion.is_video_model and bool(TRAINED_ANEW.match(ours))
+
+    problems = conversion.fit(shapes_of(model), may_differ=trained_anew, may_lack=trained_anew)
     if problems:
         raise CheckpointError(
             f"the checkpoint is not of the model in {config} (backbone, classes, calibration): "
@@ -290,13 +239,9 @@ def fit(conversion: Conversion, model: torch.nn.Module, config: str) -> None:
         )
 
 
-def drop(conversion: Conversion, ours: str, reason: str) -> None:
-    """Take a weight out again."""
-    del conversion.state[ours]
-    conversion.dropped[conversion.origins.pop(ours)] = reason
-
-
-def class_names(conversion: Conversion, dataset: str | None, name: str) -> tuple[str, ...] | None:
+def class_names(
+    conversion: STMaskConversion, dataset: str | None, name: str
+) -> tuple[str, ...] | None:
     """Class names of an STMask model; None for a training start, whose classes are others.
 
     Raises:
@@ -324,16 +269,7 @@ def class_names(conversion: Conversion, dataset: str | None, name: str) -> tuple
     return known[dataset]
 
 
-def write(conversion: Conversion, classes: tuple[str, ...] | None, dst: Path) -> None:
-    """Write the weights under a temporary name and rename."""
-    meta = {"dataset_meta": {"classes": classes}} if classes else {}
-    partial = dst.with_name(f"{dst.name}.partial")
-    dst.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"meta": meta, "state_dict": conversion.state}, partial)
-    os.replace(partial, dst)
-
-
-def report(conversion: Conversion, dst: Path) -> str:
+def report(conversion: STMaskConversion, dst: Path) -> str:
     """What became of every key, as text."""
     kind = "an STMask model" if conversion.is_video_model else "a training start"
     lines = [f"{dst}: {kind}, {len(conversion.state)} tensors"]
