@@ -272,6 +272,8 @@ corners = st.lists(corner, min_size=3, max_size=9, unique=True)
 @given(corners, corners, st.floats(0.01, 0.99))
 def test_polygons_follow_the_definition(first, second, offset):
     assume(not _has_ties(first, second))  # which rounding would decide
+    # So it would whether two corners that meet in one are closer than a quarter of their edge.
+    assume(min(abs(offset - 0.25), abs(offset - 0.75)) > 1e-9)
     expected = slow_interpolation(first, second, offset)
     found = interpolate_polygon(np.array(first), np.array(second), offset)
     np.testing.assert_allclose(found, np.reshape(expected, (-1, 2)), atol=1e-9)
