@@ -68,20 +68,24 @@ def write_label(
     patch[:] = (color + letters * (ink_on(color) - color) + 0.5).astype(np.uint8)
 
 
-def track_text(class_name: str, instance_id: int, score: float, size: int, width: int) -> str:
+def track_text(
+    class_name: str, instance_id: int, score: float | None, size: int, width: int
+) -> str:
     """The fullest label of a track that fits.
 
     Args:
         class_name: Class.
         instance_id: Identity.
-        score: In [0, 1].
+        score: In [0, 1]; None for an annotation, which has none.
         size: Of the letters in pixels.
         width: What there is, in pixels.
 
     Returns:
         str: Class, id and score; class and id; the beginning of the class and id; the id.
     """
-    texts = [f"{class_name} {instance_id} {score:.2f}", f"{class_name} {instance_id}"]
+    texts = [f"{class_name} {instance_id}"]
+    if score is not None:
+        texts.insert(0, f"{class_name} {instance_id} {score:.2f}")
     cuts = range(len(class_name) - 1, 0, -1)
     texts += [f"{class_name[:cut]}{ELLIPSIS} {instance_id}" for cut in cuts]
     fitting = (text for text in texts if text_width(text, size) <= width)

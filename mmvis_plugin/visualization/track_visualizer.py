@@ -56,8 +56,9 @@ class TrackVisualizer:
         Args:
             frame: Image of shape (H, W, 3), uint8, BGR. It is not changed.
             instances: A frame's ``pred_track_instances``: bboxes (n, 4) xyxy in pixels of the
-                frame, labels (n,), scores (n,), instances_id (n,), and masks: n COCO RLEs of
-                size [H, W], or a dense array of shape (n, H, W).
+                frame, labels (n,), instances_id (n,), and masks: n COCO RLEs of size [H, W], or a
+                dense array of shape (n, H, W). Results have scores (n,), too; annotations have
+                none, and are all drawn, later ones on top.
 
         Returns:
             np.ndarray: Picture of shape (enlarge * H, enlarge * W, 3), uint8, BGR.
@@ -66,9 +67,12 @@ class TrackVisualizer:
             ValueError: If a mask's size is not the frame's.
         """
         canvas = self._canvas(frame)
-        scores = _to_numpy(instances.scores)
-        ascending = np.argsort(scores, kind="stable")
-        shown = ascending[scores[ascending] >= self.score_thr]
+        shown, scores = np.arange(len(instances)), [None] * len(instances)
+        if "scores" in instances:
+            scores = _to_numpy(instances.scores)
+            shown = np.argsort(scores, kind="stable")
+            shown = shown[scores[shown] >= self.score_thr]
+            scores = scores[shown]
         ids = _to_numpy(instances.instances_id)[shown]
         labels = _to_numpy(instances.labels)[shown]
         boxes = _to_numpy(instances.bboxes)[shown]
@@ -86,7 +90,7 @@ class TrackVisualizer:
         size = font_size(canvas.shape)
         texts = [
             track_text(self.classes[label], instance_id, score, size, canvas.shape[1])
-            for label, instance_id, score in zip(labels, ids, scores[shown], strict=True)
+            for label, instance_id, score in zip(labels, ids, scores, strict=True)
         ]
         self._write_labels(canvas, texts, corners, colors)
         return canvas

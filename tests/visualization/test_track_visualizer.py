@@ -87,6 +87,20 @@ def test_higher_score_is_on_top(frame, no_labels):
         assert tuple(drawn[30, 30]) == track_color(0)
 
 
+def test_annotations_have_no_scores_and_are_all_drawn(frame, monkeypatch):
+    texts = []
+    monkeypatch.setattr(
+        TrackVisualizer, "_write_labels", lambda self, canvas, labels, *args: texts.extend(labels)
+    )
+    masks = [rectangle_mask((120, 200), x, 40, x + 30, 80) for x in (20, 35)]
+    annotations = make_instances(masks, [0, 1], [0.0, 0.0])
+    del annotations.scores
+    drawn = TrackVisualizer(("a",), mask_alpha=1).draw(frame, annotations)
+    assert texts == ["a 0", "a 1"]
+    assert (drawn[60, 25] == track_color(0)).all()
+    assert (drawn[60, 45] == track_color(1)).all()  # both are there: the later one is on top
+
+
 def test_low_scores_and_empty_results_are_not_drawn(frame):
     mask = rectangle_mask((120, 200), 20, 20, 100, 100)
     visualizer = TrackVisualizer(("a",), score_thr=0.3)

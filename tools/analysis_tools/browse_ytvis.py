@@ -88,7 +88,6 @@ def annotated_instances(info: dict) -> list[InstanceData]:
             InstanceData(
                 bboxes=np.array([o["bbox"] for o in objects]).reshape(-1, 4),
                 labels=np.array([o["bbox_label"] for o in objects], int),
-                scores=np.ones(len(objects)),
                 instances_id=np.array([o["instance_id"] for o in objects], int),
                 masks=[o["mask"] for o in objects],
             )
