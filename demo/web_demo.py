@@ -98,7 +98,10 @@ def find_models(extra: list[list[str]]) -> dict[str, ModelChoice]:
     choices = {name: ModelChoice(name) for name in shipped}
     for config, *checkpoint in extra:
         names = [Path(config).stem, *(Path(path).stem for path in checkpoint)]
-        choices[", ".join(names)] = ModelChoice(config, *checkpoint)
+        name = ", ".join(names)
+        if name in choices:
+            raise SystemExit(f"error: --model {config}: there is a model named {name} already")
+        choices[name] = ModelChoice(config, *checkpoint)
     return choices
 
 

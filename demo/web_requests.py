@@ -187,6 +187,8 @@ def segment_upload(
     with models.borrow(model) as inferencer, ExitStack() as stack:
         # One frame more than allowed tells a video that is too long from one that just is not.
         video = stack.enter_context(inferencer(upload, end=limits.frames + 1))
+        if video.size[0] * video.size[1] > limits.pixels:  # the header may have told another size
+            raise too_large(limits)
         for sink in sinks:
             stack.enter_context(sink)
         for result in video:
@@ -234,7 +236,11 @@ def check_upload(path: Path, limits: Limits) -> None:
     if seconds > limits.seconds or num_frames > limits.frames:
         raise too_long(limits)
     if num_pixels > limits.pixels:
-        raise RequestError(f"The picture is too large: {limits} are allowed here.")
+        raise too_large(limits)
+
+
+def too_large(limits: Limits) -> RequestError:
+    return RequestError(f"The picture is too large: {limits} are allowed here.")
 
 
 def too_long(limits: Limits) -> RequestError:

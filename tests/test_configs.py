@@ -18,6 +18,8 @@ from mmengine.runner import Runner
 
 from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
 from mmvis_plugin.models import STMaskHead, VideoSegmentor
+from mmvis_plugin.models.mssts.decoder import SeqFormerDecoder
+from mmvis_plugin.models.mssts.mask_head import SeqFormerMaskHead
 from mmvis_plugin.utils import remove_pretrained
 from mmvis_plugin.utils.config import dataset_configs, pretrained_weights
 
@@ -327,6 +329,15 @@ def be_confident(model):
             module.weight.data.zero_()
         if name.endswith(("fc_cls", "conv_logits")):
             module.bias.data[0] = 6
+        if isinstance(module, SeqFormerDecoder):
+            for branch in module.class_branches:
+                branch.weight.data.zero_()
+                branch.bias.data[module.first_class] = 6
+        if isinstance(module, SeqFormerMaskHead):
+            last = module.controller.layers[-1]
+            last.weight.data.zero_()
+            last.bias.data.zero_()
+            last.bias.data[-1] = 6  # that of the last generated convolution: all of the frame
         if isinstance(module, STMaskHead):
             for layers, index, value in (
                 (module.reg_preds, slice(None), 0),

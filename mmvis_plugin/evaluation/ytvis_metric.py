@@ -119,10 +119,15 @@ class YTVISMetric(BaseMetric):
         # Now, not after hours of prediction: a class without a category is an error.
         num_classes = len(self._task.category_ids)
         for sample in data_samples:
+            video = None
             for frame in sample.get("video_data_samples", ()):
                 video = self._video_of(frame)
                 video.add_frame(frame, num_classes, self.duplicate_ids)
             if sample.get("pred_tracks") is not None:
+                if video is None:
+                    raise ValueError(
+                        "a sample has pred_tracks but no frame that says of what video"
+                    )
                 video.set_tracks(sample["pred_tracks"], num_classes)
             for video_id in [key for key, video in self._open.items() if not video.num_missing]:
                 self._done[video_id] = self._finish(self._open.pop(video_id))

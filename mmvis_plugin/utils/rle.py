@@ -180,6 +180,8 @@ def to_rle(mask: dict | list, height: int, width: int) -> dict:
 
 
 def _polygon_rles(polygons: list, height: int, width: int) -> list[dict]:
+    if not polygons:
+        raise RLEError("a list of polygons must not be empty")
     for polygon in polygons:
         # pycocotools would take four numbers for a box.
         if not isinstance(polygon, (list, tuple)) or len(polygon) < 6 or len(polygon) % 2:

@@ -433,6 +433,23 @@ def test_soft_union_frame_by_frame():
     torch.testing.assert_close(predicted[:, 0], expected)
 
 
+def test_a_perfect_prediction_cannot_be_told_from_the_truth():
+    """Also at the edges of objects, where a cell is partly of them."""
+    torch.manual_seed(0)
+    true = torch.randint(0, 2, (3, 2, 8, 12), dtype=torch.uint8)
+    matching = Matching(
+        torch.tensor([0, 0, 1]),
+        torch.tensor([4, 1, 2]),
+        InstanceData(masks=true.repeat_interleave(2, 2).repeat_interleave(2, 3)),
+        torch.tensor(3.0),
+    )
+    maps = [torch.zeros(2, 2, 5, 4, 6)]
+    logits = (true.float() - 0.5) * 200
+    views = foreground_views(torch.zeros(2, 2, 3, 16, 24), maps, logits, matching)
+    torch.testing.assert_close(views.predicted, views.true)
+    assert 0.25 in views.true
+
+
 def test_without_a_discriminator_there_are_no_views():
     model = build("mssts_r18_decoder_shapes").train()
     _, views = model.loss_and_foreground(*batch())

@@ -193,11 +193,19 @@ def main() -> None:
         conversion = convert(load_weights(args.src, [argparse.Namespace]), args.src)
         if args.config:
             fit(conversion, build_model(args.config, "MSSTSVIS"), args.src, args.config)
-        classes = None if conversion.is_start else CLASSES[args.classes]
+        dataset = args.classes or dataset_of(args.config)
+        classes = None if conversion.is_start else CLASSES[dataset]
         save_weights(conversion.state, args.dst, classes)
     except (CheckpointError, ConfigError) as error:
         sys.exit(f"error: {error}")
     print(report(conversion, args.dst))
+    if classes:
+        print(f"  class names of {dataset}")
+
+
+def dataset_of(config: str | None) -> str:
+    """Both datasets have 40 classes: the name of the config tells which."""
+    return "ytvis21" if config and "ytvis21" in Path(config).stem else "ytvis19"
 
 
 def parse_args() -> argparse.Namespace:
@@ -212,8 +220,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--classes",
         choices=tuple(CLASSES),
-        default="ytvis19",
-        help="class names to store with a SeqFormer model (%(default)s)",
+        help="class names to store with a SeqFormer model; by default --config tells, or ytvis19",
     )
     return parser.parse_args()
 

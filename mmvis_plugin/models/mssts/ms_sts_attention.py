@@ -33,12 +33,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int, mask=None)
     Returns:
         (B, S, N, C).
     """
-    # (B, S, N, C) -> (B, N, M, S, C / M)
-    heads = (x.unflatten(-1, (num_heads, -1)).permute(0, 2, 3, 1, 4) for x in (query, key, value))
+    # (B, S, N, C) -> (B N, M, S, C / M): PyTorch's fused kernels take four dimensions only.
+    heads = (
+        x.unflatten(-1, (num_heads, -1)).permute(0, 2, 3, 1, 4).flatten(0, 1)
+        for x in (query, key, value)
+    )
     if mask is not None:
-        mask = mask[:, :, None, None]
+        mask = mask.flatten(0, 1)[:, None, None]
     out = F.scaled_dot_product_attention(*heads, attn_mask=mask)
-    return out.permute(0, 3, 1, 2, 4).flatten(3)
+    return out.unflatten(0, (len(query), -1)).permute(0, 3, 1, 2, 4).flatten(3)
 
 
 class _ZeroStartAttention(BaseModule):

@@ -273,14 +273,14 @@ def foreground_views(
         Views of B T frames. A pixel is predicted to be foreground with the probability that not
         all instances are absent there, taken as independent.
     """
-    batch = frames.shape[:2]
-    size = maps[0].shape[-2:]
     # log(1 - p) of the sigmoid's p, summed over the instances of each clip.
     none = F.logsigmoid(-masks)
     none = none.new_zeros(len(frames), *none.shape[1:]).index_add(0, matching.clips, none)
     predicted = F.avg_pool2d(1 - none.exp(), 2)
-    true = sample_cells(matching.tracks.masks, size).to(predicted.dtype)
-    true = true.new_zeros(*batch, *size).index_add(0, matching.clips, true).clamp(max=1)
+    # Averaged over the same cells as the prediction: else a perfect one would be told apart.
+    true = sample_cells(matching.tracks.masks, masks.shape[-2:]).to(predicted.dtype)
+    true = true.new_zeros(len(frames), *true.shape[1:]).index_add(0, matching.clips, true)
+    true = F.avg_pool2d(true.clamp(max=1), 2)
     return ForegroundViews(
         frames=frames.flatten(0, 1),
         features=[scale.flatten(0, 1) for scale in maps],

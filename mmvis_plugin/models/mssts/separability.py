@@ -39,7 +39,7 @@ class ForegroundViews(NamedTuple):
             (rounded up) as the one before.
         predicted: (F, 1, h, w) predicted foreground, soft, in [0, 1]; h, w those of the finest
             scale.
-        true: (F, 1, h, w) annotated foreground, 0 or 1.
+        true: (F, 1, h, w) annotated foreground, in [0, 1]: the part of each cell.
     """
 
     frames: Tensor
