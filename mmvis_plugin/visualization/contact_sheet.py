@@ -10,6 +10,7 @@ import numpy as np
 import pycocotools.mask as mask_utils
 from mmengine.structures import InstanceData
 
+from ..utils.files import write_bytes
 from .labels import font_size, text_height, text_width, write_label
 
 WHITE = (255, 255, 255)
@@ -135,7 +136,7 @@ def resize_picture(picture: np.ndarray, width: int) -> np.ndarray:
 
 
 def write_picture(picture: np.ndarray, path: str | os.PathLike) -> None:
-    """Write a PNG under a temporary name that is replaced at the end.
+    """Write a PNG, whole or not at all.
 
     Args:
         picture: (H, W, 3) uint8 BGR.
@@ -148,13 +149,7 @@ def write_picture(picture: np.ndarray, path: str | os.PathLike) -> None:
     ok, data = cv2.imencode(".png", np.ascontiguousarray(picture))
     if not ok:
         raise ValueError(f"{path}: a picture of shape {picture.shape} cannot be stored as PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(data.tobytes())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_bytes(data.tobytes(), path)
 
 
 def check_picture_path(path: str | os.PathLike) -> Path:
