@@ -78,7 +78,9 @@ weights: setup $(DATA)/valid.json $(DATA)_large/valid.json  ## train the shipped
 	$(call train_and_publish,configs/maskprop/maskprop_r18_shapes.py,maskprop_r18_shapes)
 	$(call train_and_publish,configs/stmask/stmask_r18_image_shapes.py,stmask_r18_image_shapes)
 	$(call train_and_publish,configs/stmask/stmask_r18_shapes.py,stmask_r18_shapes)
+	$(call train_and_publish,configs/efficientvis/efficientvis_r18_image_shapes.py,efficientvis_r18_image_shapes)
 	$(call train_and_publish,configs/efficientvis/efficientvis_r18_shapes.py,efficientvis_r18_shapes)
+	$(call train_and_publish,configs/mssts/seqformer_r18_image_shapes.py,seqformer_r18_image_shapes)
 	$(call train_and_publish,configs/mssts/mssts_r18_shapes.py,mssts_r18_shapes)
 
 clean:  ## remove the environments and caches; data/ and work_dirs/ stay

@@ -1,6 +1,5 @@
-# EfficientVIS on ShapesVIS: clips of 8 frames, 3 to 5 of them in a video, trained in pairs.
-# Backbone and FPN start from the image-level weights of configs/mask_rcnn/mask_rcnn_r18_shapes.py,
-# queries and stages at random.
+# EfficientVIS on ShapesVIS: clips of 8 frames, 3 to 5 of them in a video, trained in pairs, from the
+# image-level weights of efficientvis_r18_image_shapes.py.
 _base_ = [
     "../_base_/models/efficientvis_r18_shapes.py",
     "../_base_/datasets/shapes.py",
@@ -8,10 +7,11 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
-weights = "{{ fileDirname }}/../../weights/mask_rcnn_r18_shapes.pth"
 model = dict(
-    backbone=dict(init_cfg=dict(type="Pretrained", checkpoint=weights, prefix="backbone.")),
-    neck=dict(init_cfg=dict(type="Pretrained", checkpoint=weights, prefix="neck.")),
+    init_cfg=dict(
+        type="Pretrained",
+        checkpoint="{{ fileDirname }}/../../weights/efficientvis_r18_image_shapes.pth",
+    )
 )
 
 clip_length = _base_.model.clip_length
@@ -22,11 +22,11 @@ train_pipeline = [
 ]
 train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
 
-max_iters = 5000
+max_iters = 2500
 warmup_iters = 250
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 optim_wrapper = dict(
-    optimizer=dict(lr=5e-4),
+    optimizer=dict(lr=3e-4),
     paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1), neck=dict(lr_mult=0.2))),
     clip_grad=dict(max_norm=1.0),
 )

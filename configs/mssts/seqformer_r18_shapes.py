@@ -1,6 +1,5 @@
-# SeqFormer on ShapesVIS: clips of 5 frames, whole videos at test time. The backbone starts from the
-# image-level weights of configs/mask_rcnn/mask_rcnn_r18_shapes.py, the transformer at random, where
-# the paper's is trained on COCO before.
+# SeqFormer on ShapesVIS: clips of 5 frames, whole videos at test time, from the image-level weights
+# of seqformer_r18_image_shapes.py.
 _base_ = [
     "../_base_/models/mssts_seqformer_r18_shapes.py",
     "../_base_/datasets/shapes.py",
@@ -9,12 +8,9 @@ _base_ = [
 ]
 
 model = dict(
-    backbone=dict(
-        init_cfg=dict(
-            type="Pretrained",
-            checkpoint="{{ fileDirname }}/../../weights/mask_rcnn_r18_shapes.pth",
-            prefix="backbone.",
-        )
+    init_cfg=dict(
+        type="Pretrained",
+        checkpoint="{{ fileDirname }}/../../weights/seqformer_r18_image_shapes.pth",
     )
 )
 
@@ -24,11 +20,11 @@ train_pipeline = [
 ]
 train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
 
-max_iters = 6000
+max_iters = 2500
 warmup_iters = 250
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 optim_wrapper = dict(
-    optimizer=dict(lr=5e-4, weight_decay=1e-4),
+    optimizer=dict(lr=2e-4, weight_decay=1e-4),
     paramwise_cfg=dict(
         custom_keys=dict(
             backbone=dict(lr_mult=0.1),

@@ -18,9 +18,6 @@ model = dict(
     )
 )
 
-# More videos than the methods get, as for configs/mask_rcnn/mask_rcnn_r18_shapes.py.
-data_root = "data/shapes_vis_large/"
-
 train_pipeline = [
     dict(type="SampleKeyFrame"),
     dict(type="LoadFrame"),
@@ -38,16 +35,29 @@ test_pipeline = [
         meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "instances"),
     ),
 ]
-train_dataloader = dict(batch_size=8, dataset=dict(data_root=data_root, pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
+# More videos than the methods get, as for configs/mask_rcnn/mask_rcnn_r18_shapes.py.
+train_dataloader = dict(
+    batch_size=8, dataset=dict(data_root="data/shapes_vis_large/", pipeline=train_pipeline)
+)
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 val_evaluator = dict(_delete_=True, type="CocoMetric", metric=["bbox", "segm"], format_only=False)
 test_evaluator = val_evaluator
 
-max_iters = 3000
+max_iters = 4000
+warmup_iters = max_iters // 10
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))))
 param_scheduler = [
-    dict(type="OneCycleLR", eta_max=1e-3, total_steps=max_iters, pct_start=0.1, by_epoch=False)
+    dict(type="LinearLR", start_factor=0.04, by_epoch=False, begin=0, end=warmup_iters),
+    dict(
+        type="CosineAnnealingLR",
+        eta_min_ratio=1e-3,
+        by_epoch=False,
+        begin=warmup_iters,
+        end=max_iters,
+        T_max=max_iters - warmup_iters,
+    ),
 ]
 auto_scale_lr = dict(base_batch_size=8)

@@ -12,12 +12,15 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
+from streaming import SIZE, assert_same, metas, run, run_interleaved
+from streaming import video as noise
 
+from mmvis_plugin.models.efficientvis.efficientvis import inside
+from mmvis_plugin.models.efficientvis.tracklet_head import TrackletPredictions
 from mmvis_plugin.models.layers.clip_targets import clip_targets, sample_instances
 
 CONFIG = Path(__file__).parents[2] / "configs/efficientvis/efficientvis_r18_shapes.py"
 T, N = 4, 5
-SIZE = (64, 96)
 
 
 def build(**changes):
@@ -44,48 +47,8 @@ def model():
     return build()
 
 
-def metas(num_frames, video_id=0):
-    return [
-        dict(
-            video_id=video_id,
-            frame_id=t,
-            ori_video_length=num_frames,
-            ori_shape=(90, 130),
-            img_shape=(60, 87),
-            batch_input_shape=SIZE,
-            scale_factor=(87 / 130, 60 / 90),
-        )
-        for t in range(num_frames)
-    ]
-
-
 def video(seed, num_frames):
-    generator = torch.Generator().manual_seed(seed)
-    coarse = 2 * torch.randn(num_frames, 3, 8, 12, generator=generator)
-    return torch.nn.functional.interpolate(coarse, SIZE, mode="bicubic")
-
-
-def run(model, frames, cuts):
-    state, results = model.start_video({}), []
-    facts = metas(len(frames))
-    for chunk in torch.arange(len(frames)).split(cuts):
-        results += model.step(state, frames[chunk], [facts[t] for t in chunk])
-    rest, tracks = model.finish(state)
-    return results + rest, tracks
-
-
-def assert_same(a, b):
-    (frames_a, tracks_a), (frames_b, tracks_b) = a, b
-    assert [frame.frame_id for frame in frames_a] == [frame.frame_id for frame in frames_b]
-    for one, other in zip(frames_a, frames_b, strict=True):
-        one, other = one.pred_track_instances, other.pred_track_instances
-        assert one.instances_id.tolist() == other.instances_id.tolist()
-        assert one.labels.tolist() == other.labels.tolist()
-        assert torch.equal(one.bboxes, other.bboxes)
-        assert torch.equal(one.scores, other.scores)
-        assert one.masks == other.masks
-    for key in ("instances_id", "labels", "scores"):
-        assert torch.equal(tracks_a[key], tracks_b[key])
+    return noise(seed, num_frames, contrast=2.0)
 
 
 # --- streaming ----------------------------------------------------------------------------------
@@ -113,15 +76,8 @@ def test_a_short_video_is_segmented_as_a_clip_of_its_length(model):
 
 def test_two_videos_can_be_interleaved(model):
     videos = [video(2, 6), video(3, 6)]
-    states = [model.start_video({}) for _ in videos]
-    results = [[], []]
-    for t in range(6):
-        for which in (0, 1):
-            frames = videos[which][t : t + 1]
-            results[which] += model.step(states[which], frames, metas(6)[t : t + 1])
-    for which in (0, 1):
-        rest, tracks = model.finish(states[which])
-        assert_same((results[which] + rest, tracks), run(model, videos[which], 1))
+    for frames, result in zip(videos, run_interleaved(model, videos), strict=True):
+        assert_same(result, run(model, frames, 1))
 
 
 def state_bytes(state):
@@ -276,6 +232,25 @@ def test_hand_craft_links_by_rules_and_starts_every_clip_anew(monkeypatch):
         again = [f.pred_track_instances.instances_id.tolist() for f in results[k * T : (k + 1) * T]]
         assert [len(ids) for ids in again] == [len(ids) for ids in first]
     assert tracks.instances_id.tolist() == sorted(set(tracks.instances_id.tolist()))
+
+
+def test_a_tracklet_outside_the_frame_has_no_mask(model, monkeypatch):
+    """Nothing keeps the box of an absent object inside; MMDetection cannot paste there."""
+    boxes = torch.tensor([[-50.0, 5, -20, 30], [90, 5, 120, 30], [-8, -8, 8, 8], [3, 70, 9, 80]])
+    assert inside(boxes, (60, 87)).tolist() == [False, False, True, False]
+
+    def forward(x, queries, image_sizes, valid=None):
+        count, num_frames = queries.shape[1], len(x[0])
+        away = boxes[:1].expand(1, count, num_frames, 4)
+        logits = torch.zeros(1, count, num_frames, 7)
+        logits[..., 0] = 5
+        masks = torch.ones(1, count, num_frames, 20, 20)
+        return [TrackletPredictions(logits, away, masks, away)], queries[:, :, None]
+
+    monkeypatch.setattr(model.tracklet_head, "forward", forward)
+    results, tracks = run(model, video(0, 4), 4)
+    assert not any(len(frame.pred_track_instances) for frame in results)
+    assert len(tracks) == 0
 
 
 # --- training -----------------------------------------------------------------------------------

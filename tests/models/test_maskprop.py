@@ -12,12 +12,12 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
+from streaming import SIZE, assert_same, metas, run, run_interleaved, video
 
 from mmvis_plugin.models.maskprop.maskprop import propagation_targets, resize_to_original
 
 CONFIG = Path(__file__).parents[2] / "configs/maskprop/maskprop_r18_shapes.py"
 REACH = 2
-SIZE = (64, 96)
 
 
 @pytest.fixture(scope="module")
@@ -39,75 +39,25 @@ def model():
     return model.eval()
 
 
-def metas(num_frames: int, video_id: int = 0) -> list[dict]:
-    return [
-        dict(
-            video_id=video_id,
-            frame_id=t,
-            ori_video_length=num_frames,
-            ori_shape=(90, 130),
-            img_shape=(60, 87),
-            batch_input_shape=SIZE,
-            scale_factor=(87 / 130, 60 / 90),
-        )
-        for t in range(num_frames)
-    ]
-
-
-def video(seed: int, num_frames: int) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    coarse = torch.randn(num_frames, 3, 8, 12, generator=generator)
-    return torch.nn.functional.interpolate(coarse, SIZE, mode="bicubic")
-
-
-def run(model, frames, cuts):
-    state, results = model.start_video({}), []
-    facts = metas(len(frames))
-    for chunk in torch.arange(len(frames)).split(cuts):
-        results += model.step(state, frames[chunk], [facts[t] for t in chunk])
-    rest, tracks = model.finish(state)
-    assert tracks is None
-    return results + rest
-
-
-def assert_same(a: list[DetDataSample], b: list[DetDataSample]) -> None:
-    assert [frame.frame_id for frame in a] == [frame.frame_id for frame in b]
-    for one, other in zip(a, b, strict=True):
-        one, other = one.pred_track_instances, other.pred_track_instances
-        assert one.instances_id.tolist() == other.instances_id.tolist()
-        assert one.labels.tolist() == other.labels.tolist()
-        assert torch.allclose(one.bboxes, other.bboxes, atol=1e-3)
-        assert torch.allclose(one.scores, other.scores, atol=1e-5)
-        assert one.masks == other.masks
-
-
 @pytest.mark.parametrize("cut", [1, 7, 11])
 def test_results_do_not_depend_on_how_frames_are_cut(model, cut):
     frames = video(0, 11)
     reference = run(model, frames, [3, 1, 5, 2])
-    assert [frame.frame_id for frame in reference] == list(range(11))
-    assert sum(len(frame.pred_track_instances) for frame in reference) > 11
+    assert [frame.frame_id for frame in reference[0]] == list(range(11))
+    assert sum(len(frame.pred_track_instances) for frame in reference[0]) > 11
     assert_same(run(model, frames, cut), reference)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5])
 def test_videos_shorter_than_a_clip(model, length):
-    results = run(model, video(1, length), 1)
+    results, _ = run(model, video(1, length), 1)
     assert [frame.frame_id for frame in results] == list(range(length))
 
 
 def test_two_videos_can_be_interleaved(model):
     videos = [video(2, 6), video(3, 6)]
-    states = [model.start_video({}) for _ in videos]
-    results = [[], []]
-    for t in range(6):
-        for which in (0, 1):
-            results[which] += model.step(
-                states[which], videos[which][t : t + 1], metas(6)[t : t + 1]
-            )
-    for which in (0, 1):
-        results[which] += model.finish(states[which])[0]
-        assert_same(results[which], run(model, videos[which], 1))
+    for frames, result in zip(videos, run_interleaved(model, videos), strict=True):
+        assert_same(result, run(model, frames, 1))
 
 
 def test_state_is_bounded_by_the_clip(model):
@@ -121,7 +71,7 @@ def test_state_is_bounded_by_the_clip(model):
 
 
 def test_frames_come_out_at_their_original_size(model):
-    frame = run(model, video(5, 3), 3)[1]
+    (_, frame, _), _ = run(model, video(5, 3), 3)
     instances = frame.pred_track_instances
     assert len(set(instances.instances_id.tolist())) == len(instances)
     for mask in instances.masks:
@@ -142,7 +92,7 @@ def test_predict_is_the_stream_frame_by_frame(model):
         assert len(final) == (0 if t < REACH else 1 if t < 6 else 1 + REACH)
         assert "pred_tracks" not in output
         results += final
-    assert_same(results, run(model, frames, 7))
+    assert_same((results, None), run(model, frames, 7))
 
 
 def test_predict_refuses_frames_out_of_order(model):

@@ -12,12 +12,12 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
+from streaming import SIZE, assert_same, metas, run, run_interleaved
+from streaming import video as noise
 
-from mmvis_plugin.models.mssts.criterion import Matching
 from mmvis_plugin.models.mssts.mssts import foreground_views
 
 CONFIGS = Path(__file__).parents[2] / "configs/mssts"
-SIZE = (64, 96)
 MS_STS = dict(type="MSSTSAttention", intra=True, inter=True)
 
 
@@ -54,48 +54,8 @@ def model():
     return confident(build(windows=dict(length=4, overlap=2, min_iou=0.3)))
 
 
-def metas(num_frames, video_id=0, size=(60, 87)):
-    return [
-        dict(
-            video_id=video_id,
-            frame_id=t,
-            ori_video_length=num_frames,
-            ori_shape=(90, 130),
-            img_shape=size,
-            batch_input_shape=SIZE,
-            scale_factor=(87 / 130, 60 / 90),
-        )
-        for t in range(num_frames)
-    ]
-
-
 def video(seed, num_frames):
-    generator = torch.Generator().manual_seed(seed)
-    coarse = 2 * torch.randn(num_frames, 3, 8, 12, generator=generator)
-    return torch.nn.functional.interpolate(coarse, SIZE, mode="bicubic")
-
-
-def run(model, frames, cuts):
-    state, results = model.start_video({}), []
-    facts = metas(len(frames))
-    for chunk in torch.arange(len(frames)).split(cuts):
-        results += model.step(state, frames[chunk], [facts[t] for t in chunk])
-    rest, tracks = model.finish(state)
-    return results + rest, tracks
-
-
-def assert_same(a, b):
-    (frames_a, tracks_a), (frames_b, tracks_b) = a, b
-    assert [frame.frame_id for frame in frames_a] == [frame.frame_id for frame in frames_b]
-    for one, other in zip(frames_a, frames_b, strict=True):
-        one, other = one.pred_track_instances, other.pred_track_instances
-        assert one.instances_id.tolist() == other.instances_id.tolist()
-        assert one.labels.tolist() == other.labels.tolist()
-        assert torch.equal(one.bboxes, other.bboxes)
-        assert torch.equal(one.scores, other.scores)
-        assert one.masks == other.masks
-    for key in ("instances_id", "labels", "scores"):
-        assert torch.equal(tracks_a[key], tracks_b[key])
+    return noise(seed, num_frames, contrast=2.0)
 
 
 # --- inference ----------------------------------------------------------------------------------
@@ -195,16 +155,8 @@ def test_logits_of_no_class_are_left_out():
 
 def test_two_videos_can_be_interleaved(model):
     videos = [video(4, 5), video(5, 5)]
-    states = [model.start_video({}) for _ in videos]
-    results = [[], []]
-    for t in range(5):
-        for which in (0, 1):
-            results[which] += model.step(
-                states[which], videos[which][t : t + 1], metas(5)[t : t + 1]
-            )
-    for which in (0, 1):
-        rest, tracks = model.finish(states[which])
-        assert_same((results[which] + rest, tracks), run(model, videos[which], 1))
+    for frames, result in zip(videos, run_interleaved(model, videos), strict=True):
+        assert_same(result, run(model, frames, 1))
 
 
 def test_bfloat16_autocast(model):
@@ -416,17 +368,14 @@ def test_foreground_is_the_union_of_the_matched_instances():
     assert set(views.true.unique().tolist()) == {0.0, 1.0}
 
 
+CLIPS = torch.tensor([0, 0, 1])  # of three instances
+
+
 def test_soft_union_frame_by_frame():
     torch.manual_seed(0)
     masks = torch.randn(3, 2, 8, 12)
-    matching = Matching(
-        torch.tensor([0, 0, 1]),
-        torch.tensor([4, 1, 2]),
-        InstanceData(masks=torch.zeros(3, 2, 16, 24, dtype=torch.uint8)),
-        torch.tensor(3.0),
-    )
-    maps = [torch.zeros(2, 2, 5, 4, 6)]
-    predicted = foreground_views(torch.zeros(2, 2, 3, 16, 24), maps, masks, matching).predicted
+    frames, maps, clips = torch.zeros(2, 2, 3, 16, 24), [torch.zeros(2, 2, 5, 4, 6)], CLIPS
+    predicted = foreground_views(frames, maps, masks, torch.zeros(3, 2, 8, 12), clips).predicted
     p = masks.sigmoid()
     unions = torch.stack([1 - (1 - p[0]) * (1 - p[1]), p[2]])
     expected = torch.nn.functional.avg_pool2d(unions, 2).flatten(0, 1)
@@ -437,15 +386,9 @@ def test_a_perfect_prediction_cannot_be_told_from_the_truth():
     """Also at the edges of objects, where a cell is partly of them."""
     torch.manual_seed(0)
     true = torch.randint(0, 2, (3, 2, 8, 12), dtype=torch.uint8)
-    matching = Matching(
-        torch.tensor([0, 0, 1]),
-        torch.tensor([4, 1, 2]),
-        InstanceData(masks=true.repeat_interleave(2, 2).repeat_interleave(2, 3)),
-        torch.tensor(3.0),
-    )
-    maps = [torch.zeros(2, 2, 5, 4, 6)]
+    frames, maps = torch.zeros(2, 2, 3, 16, 24), [torch.zeros(2, 2, 5, 4, 6)]
     logits = (true.float() - 0.5) * 200
-    views = foreground_views(torch.zeros(2, 2, 3, 16, 24), maps, logits, matching)
+    views = foreground_views(frames, maps, logits, true, CLIPS)
     torch.testing.assert_close(views.predicted, views.true)
     assert 0.25 in views.true
 

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
-from mmvis_plugin.models.mssts.criterion import Matching, sample_cells, track_targets
+from mmvis_plugin.models.mssts.criterion import Matching, SeqFormerCriterion, track_targets
 from mmvis_plugin.models.mssts.decoder import InstancePredictions
 
 CONFIG = Path(__file__).parents[2] / "configs/mssts/seqformer_r50_ytvis19.py"
@@ -159,10 +159,27 @@ def test_without_tracks_only_the_classes_learn(criterion):
         assert untouched.grad is not None and untouched.grad.abs().max() == 0
 
 
-def test_cells_are_sampled_in_their_middle():
-    masks = torch.arange(8 * 16).view(1, 8, 16)
-    assert torch.equal(sample_cells(masks, (2, 4)), masks[:, 2::4, 2::4])
-    assert torch.equal(sample_cells(masks, (1, 2)), masks[:, 4::8, 4::8])
+def test_cells_are_sampled_in_their_middle(criterion):
+    masks = torch.arange(8 * 16).view(1, 1, 8, 16)
+    assert torch.equal(criterion.cells(masks, (2, 4)), masks[..., 2::4, 2::4])
+    assert torch.equal(criterion.cells(masks, (1, 2)), masks[..., 4::8, 4::8])
+
+
+def test_cells_that_are_means_lie_where_inference_puts_them(criterion):
+    """A disc that is enlarged again is where it was; cells of middles shift it by half a pixel."""
+    y, x = torch.meshgrid(torch.arange(96), torch.arange(128), indexing="ij")
+    disc = ((y - 40.3) ** 2 + (x - 60.7) ** 2 <= 12.5**2).to(torch.uint8)[None, None]
+    ious = {}
+    for criterion.cell_targets in ("middle", "mean"):
+        logits = criterion.cells(disc, (48, 64)).float() - 0.5
+        again = torch.nn.functional.interpolate(logits, (96, 128), mode="bilinear") > 0
+        ious[criterion.cell_targets] = (again & (disc > 0)).sum() / (again | (disc > 0)).sum()
+    assert ious["mean"] > 0.98 > 0.96 > ious["middle"]
+
+
+def test_unknown_cell_targets():
+    with pytest.raises(ValueError, match="'middle' or 'mean', got 'nearest'"):
+        SeqFormerCriterion({}, {}, {}, {}, {}, {}, cell_targets="nearest")
 
 
 def clip_sample(ids_per_frame, size=(20, 48), padded=SIZE):

@@ -342,9 +342,9 @@ def test_169_parameters_weights_first():
     assert torch.cat(flat).tolist() == list(range(169))
 
 
-@pytest.mark.parametrize("stride", [4, 8])
-def test_masks_instance_by_instance_and_frame_by_frame(stride):
-    head = mask_head(stride=stride)
+@pytest.mark.parametrize(("stride", "unit"), [(4, 1), (8, 1), (4, 32)])
+def test_masks_instance_by_instance_and_frame_by_frame(stride, unit):
+    head = mask_head(stride=stride, coordinate_unit=unit)
     clips = torch.tensor([0, 1, 1])
     shared = torch.randn(B, T, 8, 4, 6).double()
     queries = torch.randn(3, C).double()
@@ -360,6 +360,7 @@ def test_masks_instance_by_instance_and_frame_by_frame(stride):
                 for j in range(6):
                     inputs[0, 0, i, j] = centers[n, t, 0] - (stride * j + stride // 2)
                     inputs[0, 1, i, j] = centers[n, t, 1] - (stride * i + stride // 2)
+            inputs[0, :2] /= unit
             inputs[0, 2:] = shared[clips[n], t]
             x = F.relu(F.conv2d(inputs, w1.view(8, 10, 1, 1), b1))
             x = F.relu(F.conv2d(x, w2.view(8, 8, 1, 1), b2))

@@ -12,13 +12,13 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from streaming import SIZE, assert_same, metas, run, run_interleaved
 
 from mmvis_plugin.models import TemporalFusion
 from mmvis_plugin.models.layers import window_correlation
 from mmvis_plugin.models.stmask.losses import mask_loss
 
 CONFIG = Path(__file__).parents[2] / "configs/stmask/stmask_r18_shapes.py"
-SIZE = (64, 96)
 
 
 def build(**changes):
@@ -44,46 +44,11 @@ def model():
     return build()
 
 
-def metas(num_frames: int) -> list[dict]:
-    return [
-        dict(
-            video_id=0,
-            frame_id=t,
-            ori_video_length=num_frames,
-            ori_shape=(90, 130),
-            img_shape=(60, 87),
-            scale_factor=(87 / 130, 60 / 90),
-        )
-        for t in range(num_frames)
-    ]
-
-
 def video(seed: int, num_frames: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     first = torch.randn(1, 3, 8, 12, generator=generator)
     change = torch.randn(num_frames, 3, 8, 12, generator=generator) * 0.2
     return F.interpolate(first + change.cumsum(0), SIZE, mode="bicubic")
-
-
-def run(model, frames, cuts):
-    state, results = model.start_video({}), []
-    facts = metas(len(frames))
-    for chunk in torch.arange(len(frames)).split(cuts):
-        results += model.step(state, frames[chunk], [facts[t] for t in chunk])
-    rest, tracks = model.finish(state)
-    assert tracks is None
-    return results + rest
-
-
-def assert_same(a: list[DetDataSample], b: list[DetDataSample]) -> None:
-    assert [frame.frame_id for frame in a] == [frame.frame_id for frame in b]
-    for one, other in zip(a, b, strict=True):
-        one, other = one.pred_track_instances, other.pred_track_instances
-        assert one.instances_id.tolist() == other.instances_id.tolist()
-        assert one.labels.tolist() == other.labels.tolist()
-        assert torch.equal(one.bboxes, other.bboxes)
-        assert torch.equal(one.scores, other.scores)
-        assert one.masks == other.masks
 
 
 # --- temporal fusion -----------------------------------------------------------------------------
@@ -276,22 +241,15 @@ def test_clips_that_are_no_pairs_are_refused(model):
 def test_results_do_not_depend_on_how_frames_are_cut(model, cut):
     frames = video(0, 11)
     reference = run(model, frames, [3, 1, 5, 2])
-    assert [frame.frame_id for frame in reference] == list(range(11))
-    assert sum(len(frame.pred_track_instances) for frame in reference) > 22
+    assert [frame.frame_id for frame in reference[0]] == list(range(11))
+    assert sum(len(frame.pred_track_instances) for frame in reference[0]) > 22
     assert_same(run(model, frames, cut), reference)
 
 
 def test_two_videos_can_be_interleaved(model):
     videos = [video(2, 6), video(3, 6)]
-    states = [model.start_video({}) for _ in videos]
-    results = [[], []]
-    for t in range(6):
-        for which in (0, 1):
-            results[which] += model.step(
-                states[which], videos[which][t : t + 1], metas(6)[t : t + 1]
-            )
-    for which in (0, 1):
-        assert_same(results[which], run(model, videos[which], 1))
+    for frames, result in zip(videos, run_interleaved(model, videos), strict=True):
+        assert_same(result, run(model, frames, 1))
 
 
 def hide_everything(model):
@@ -352,7 +310,7 @@ def test_without_temporal_fusion_only_detections_are_shown():
 
 def test_predicts_under_bfloat16_autocast(model):
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        results = run(model, video(7, 4), 1)
+        results, _ = run(model, video(7, 4), 1)
     assert sum(len(frame.pred_track_instances) for frame in results) > 4
     for frame in results:
         assert frame.pred_track_instances.scores.dtype == torch.float32
@@ -367,4 +325,5 @@ def test_double_precision(model):
     double = twice.detector.outputs(twice.detector.extract_feat(video(8, 1).double()))
     assert double.logits.dtype == double.prototypes.dtype == double.priors.dtype == torch.double
     torch.testing.assert_close(double.logits.float(), single.logits, atol=1e-3, rtol=1e-3)
-    assert len(run(twice, video(8, 2).double(), 1)) == 2
+    results, _ = run(twice, video(8, 2).double(), 1)
+    assert len(results) == 2

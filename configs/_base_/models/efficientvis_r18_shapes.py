@@ -1,5 +1,6 @@
-# EfficientVIS for ShapesVIS: every part of the paper's model at a quarter of the width, with 3
-# stages; backbone and FPN are those of the shapes detector.
+# EfficientVIS for ShapesVIS: every part of the paper's model at a quarter of the width, with 4
+# stages; backbone and FPN are those of the shapes detector, up to stride 16: the whole frame, which
+# the first stage looks at, goes to stride 8, an object to stride 4.
 num_classes = 6
 channels = 64
 model = dict(
@@ -16,25 +17,27 @@ model = dict(
         type="ResNet",
         depth=18,
         base_channels=32,
-        num_stages=4,
-        out_indices=(0, 1, 2, 3),
+        num_stages=3,
+        strides=(1, 2, 2),
+        dilations=(1, 1, 1),
+        out_indices=(0, 1, 2),
         frozen_stages=-1,
         norm_cfg=dict(type="BN", requires_grad=True),
         norm_eval=True,
         style="pytorch",
     ),
-    neck=dict(type="FPN", in_channels=[32, 64, 128, 256], out_channels=channels, num_outs=4),
+    neck=dict(type="FPN", in_channels=[32, 64, 128], out_channels=channels, num_outs=3),
     tracklet_head=dict(
         type="TrackletHead",
         num_queries=10,
-        num_stages=3,
+        num_stages=4,
         with_cp=False,
         roi_extractor=dict(
             type="Float32RoIExtractor",
-            roi_layer=dict(type="RoIAlign", output_size=10, sampling_ratio=1),
+            roi_layer=dict(type="RoIAlign", output_size=10, sampling_ratio=2),
             out_channels=channels,
-            featmap_strides=[4, 8, 16, 32],
-            finest_scale=24,
+            featmap_strides=[4, 8, 16],
+            finest_scale=32,
         ),
         stage=dict(
             type="TrackletStage",
@@ -44,7 +47,7 @@ model = dict(
             time_shared=False,
             num_heads=8,
             num_ffn_fcs=2,
-            feedforward_channels=128,
+            feedforward_channels=256,
             num_cls_fcs=1,
             num_reg_fcs=3,
             dropout=0.0,
@@ -69,7 +72,7 @@ model = dict(
                 type="FCNMaskHead",
                 num_convs=2,
                 in_channels=channels,
-                conv_out_channels=24,
+                conv_out_channels=32,
                 num_classes=num_classes,
                 class_agnostic=True,
                 upsample_cfg=dict(type="deconv", scale_factor=2),
@@ -92,7 +95,7 @@ model = dict(
         loss_iou=dict(type="GIoULoss", loss_weight=2.0),
         loss_mask=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=2.0),
         loss_dice=dict(type="DiceLoss", use_sigmoid=True, activate=True, eps=1e-5, loss_weight=8.0),
-        background_weight=0.1,
+        background_weight=0.4,
     ),
     clip_length=8,
     linking=dict(type="QueryLinking", reset_after=3),

@@ -35,5 +35,6 @@ model = dict(
         ffn_channels=256,
         dropout=0.0,
     ),
-    mask_head=dict(channels=channels, mid_channels=32, stride=4),
+    mask_head=dict(channels=channels, mid_channels=32, stride=4, coordinate_unit=32.0),
+    criterion=dict(cell_targets="mean"),
 )

@@ -28,15 +28,14 @@ class EfficientVISState(StreamState):
         links: What the next clip starts from, and the identities.
         frames: Frames of the clip that is being filled, each (3, H, W).
         metas: Their metainfo.
-        scores: For each identity the (K,) sum of its class probabilities, and the number of frames
-            that they are of.
+        scores: For each identity the (K,) sum of its class probabilities in all frames so far.
         shown: Identities that were present in a frame: the tracks.
     """
 
     links: QueryLinks | HandCraftLinks
     frames: list[Tensor] = field(default_factory=list)
     metas: list[dict] = field(default_factory=list)
-    scores: dict[int, tuple[Tensor, int]] = field(default_factory=dict)
+    scores: dict[int, Tensor] = field(default_factory=dict)
     shown: set[int] = field(default_factory=set)
 
 
@@ -47,9 +46,9 @@ class EfficientVIS(VideoSegmentor):
     A clip is segmented by N tracklet queries in M stages. The queries that come out, averaged over
     time, are those that the next clip starts from, so that a query stays with its instance.
 
-    A track's class is the one with the largest mean probability over all frames since its identity
-    was given, its score that mean. In a frame where background is the most probable the track has
-    no mask (our readings).
+    A track's class is the one with the largest mean probability over all frames of the video, its
+    score that mean; before its identity is given the track is absent, with probability 0. In a frame
+    where background is the most probable the track has no mask (our readings).
 
     Args:
         backbone: Config of the backbone, which runs frame by frame.
@@ -185,9 +184,8 @@ class EfficientVIS(VideoSegmentor):
         """Segment the last clip, which may be a short one, and give the tracks of the video."""
         final = self._close_clip(state) if state.frames else []
         ids = sorted(state.shown)
-        means = [total / count for total, count in (state.scores[track] for track in ids)]
-        scores = torch.stack(means) if means else torch.zeros(0, 1)
-        best = scores.max(1)
+        means = [state.scores[track] / state.num_frames for track in ids]
+        best = (torch.stack(means) if means else torch.zeros(0, 1)).max(1)
         return final, InstanceData(
             instances_id=torch.tensor(ids, dtype=torch.long),
             labels=best.indices,
@@ -220,6 +218,7 @@ class EfficientVIS(VideoSegmentor):
         predictions, queries = self.tracklet_head(x, queries[None], image_sizes)
         probabilities = predictions[-1].logits[0].softmax(-1)
         present = probabilities.argmax(-1) < probabilities.shape[-1] - 1
+        present &= inside(predictions[-1].mask_boxes[0], metas[0]["img_shape"])
         masks = []
         for t, meta in enumerate(metas):
             rows = present[:, t].nonzero()[:, 0]
@@ -257,8 +256,7 @@ class EfficientVIS(VideoSegmentor):
         totals = clip.probabilities[..., :-1].sum(1)
         for query, track in enumerate(ids.tolist()):
             if track >= 0:
-                total, count = scores.get(track, (0, 0))
-                scores[track] = total + totals[query], count + len(clip.metas)
+                scores[track] = scores.get(track, 0) + totals[query]
         state.scores = scores
 
     def _final_frame(
@@ -267,7 +265,7 @@ class EfficientVIS(VideoSegmentor):
         """Frame t of a clip; its labels are those of the tracks so far."""
         rows = clip.present[:, t].nonzero()[:, 0]
         labels = torch.tensor(
-            [int(state.scores[track][0].argmax()) for track in ids[rows].tolist()],
+            [int(state.scores[track].argmax()) for track in ids[rows].tolist()],
             dtype=torch.long,
         )
         return tracked_frame(
@@ -278,6 +276,15 @@ class EfficientVIS(VideoSegmentor):
             ids[rows],
             [clip.masks[t][query] for query in rows.tolist()],
         )
+
+
+def inside(boxes: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Whether a part of each (..., 4) xyxy box is inside a frame of ``size`` (H, W); (...) bool.
+
+    A box need not be: nothing teaches it where the object is absent.
+    """
+    low, high = boxes.clamp(min=0)[..., :2], boxes[..., 2:]
+    return ((torch.minimum(high, high.new_tensor(size[1::-1])) - low) > 0).all(-1)
 
 
 def to_original(boxes: Tensor, meta: dict) -> Tensor:

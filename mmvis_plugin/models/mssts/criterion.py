@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from mmdet.models.losses import DiceLoss, FocalLoss, GIoULoss, L1Loss
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import TrackDataSample
@@ -75,6 +76,11 @@ class SeqFormerCriterion(nn.Module):
         loss_iou: GIoU of the boxes, mean over the frames.
         loss_mask: Focal loss of the masks, mean over the pixels of the clip, those of padding too.
         loss_dice: Dice of the masks, over the whole clip.
+        cell_targets: What a cell of the predicted masks is to be, see :meth:`cells`: ``"middle"``,
+            as in SeqFormer's repository, or ``"mean"``, our choice for small frames.
+
+    Raises:
+        ValueError: If there is no such ``cell_targets``.
     """
 
     def __init__(
@@ -85,8 +91,12 @@ class SeqFormerCriterion(nn.Module):
         loss_iou: dict,
         loss_mask: dict,
         loss_dice: dict,
+        cell_targets: str = "middle",
     ) -> None:
         super().__init__()
+        if cell_targets not in ("middle", "mean"):
+            raise ValueError(f"cell_targets is 'middle' or 'mean', got {cell_targets!r}")
+        self.cell_targets = cell_targets
         self.assigner = TASK_UTILS.build(assigner)
         self.loss_cls: FocalLoss = MODELS.build(loss_cls)
         self.loss_bbox: L1Loss = MODELS.build(loss_bbox)
@@ -151,7 +161,7 @@ class SeqFormerCriterion(nn.Module):
             bbox_cxcywh_to_xyxy(boxes), bbox_cxcywh_to_xyxy(box_targets), avg_factor=num_boxes
         )
 
-        mask_targets = sample_cells(tracks.masks, masks.shape[-2:]).flatten(1).to(masks.dtype)
+        mask_targets = self.cells(tracks.masks, masks.shape[-2:]).flatten(1).to(masks.dtype)
         masks = masks.flatten(1)
         loss_mask = self.loss_mask(masks, mask_targets, avg_factor=total * masks.shape[1])
         loss_dice = self.loss_dice(masks, mask_targets, avg_factor=total)
@@ -166,16 +176,22 @@ class SeqFormerCriterion(nn.Module):
             loss_dice=loss_dice,
         )
 
+    def cells(self, masks: Tensor, size: tuple[int, int]) -> Tensor:
+        """What the cells of a mask are to be.
 
-def sample_cells(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Take the pixel in the middle of each cell.
+        The middle of a cell is the pixel right below its centre, half a pixel from where inference
+        enlarges the cell around. That is nothing in frames of 360 rows, and at 96 rows an IoU of
+        0.9 for a mask without another error. The mean has its place in the centre, and tells of
+        borders within the cell.
 
-    Args:
-        masks: (..., H, W), H and W whole multiples of ``size``.
-        size: Height and width of the grid of cells.
+        Args:
+            masks: (N, T, H, W), H and W whole multiples of ``size``.
+            size: Height and width of the grid of cells.
 
-    Returns:
-        (..., *size).
-    """
-    stride = masks.shape[-2] // size[0]
-    return masks[..., stride // 2 :: stride, stride // 2 :: stride]
+        Returns:
+            (N, T, *size): the pixel in the middle of each cell, or the mean of its pixels.
+        """
+        stride = masks.shape[-2] // size[0]
+        if self.cell_targets == "mean":
+            return F.avg_pool2d(masks.float(), stride)
+        return masks[..., stride // 2 :: stride, stride // 2 :: stride]

@@ -25,6 +25,8 @@ class SeqFormerMaskHead(BaseModule):
         out_channels: Of the mask features.
         hidden_channels: Of the generated convolutions.
         stride: Of the finest scale and the mask features, in pixels; even. Masks have half of it.
+        coordinate_unit: Pixels that are one in the coordinates. SeqFormer's 1 makes the logits of a
+            mask head without pre-training so large that they hardly learn.
     """
 
     def __init__(
@@ -34,9 +36,11 @@ class SeqFormerMaskHead(BaseModule):
         out_channels: int = 8,
         hidden_channels: int = 8,
         stride: int = 8,
+        coordinate_unit: float = 1.0,
     ) -> None:
         super().__init__()
         self.stride = stride
+        self.coordinate_unit = coordinate_unit
         # Coarsest first.
         self.fuse_convs = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, padding=1) for _ in range(3)
@@ -107,6 +111,7 @@ class SeqFormerMaskHead(BaseModule):
         # The centre's part of the first convolution is the same in all pixels, the pixel's part in
         # all instances: W [center - pixel, f] + b = W [-pixel, f] + (W_xy center + b).
         pixels = pixel_centers(height, width, self.stride, features).flatten(1)
+        pixels, centers = pixels / self.coordinate_unit, centers / self.coordinate_unit
         inputs = torch.cat([-pixels.expand(*features.shape[:2], -1, -1), features.flatten(3)], 2)
         inputs = inputs if clips is None else inputs[clips]  # (B or N, T, 2 + D, h w)
         shift = centers @ weights[0][..., :2].transpose(1, 2) + biases[0][:, None]

@@ -40,7 +40,7 @@ from torch import Tensor
 
 from ...engine import adversarial_step
 from ..layers.window_linking import WindowedSegmentor, WindowSettings, WindowTracks
-from .criterion import Matching, sample_cells, track_targets
+from .criterion import track_targets
 from .decoder import InstancePredictions
 from .deformable import FeatureLevels
 from .encoder import ClipFeatures
@@ -216,7 +216,8 @@ class MSSTSVIS(WindowedSegmentor):
             losses |= {f"d{number}.{name}": loss for name, loss in layer_losses.items()}
         if self.discriminator is None:
             return losses, None
-        return losses, foreground_views(inputs, maps, masks, matching)
+        true_masks = self.criterion.cells(matching.tracks.masks, masks.shape[-2:])
+        return losses, foreground_views(inputs, maps, masks, true_masks, matching.clips)
 
     def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
         """One iteration; with a discriminator that of two optimizers."""
@@ -259,15 +260,17 @@ def valid_ratio(padding: Tensor) -> Tensor:
 
 
 def foreground_views(
-    frames: Tensor, maps: Sequence[Tensor], masks: Tensor, matching: Matching
+    frames: Tensor, maps: Sequence[Tensor], masks: Tensor, true_masks: Tensor, clips: Tensor
 ) -> ForegroundViews:
     """What a discriminator looks at: the union of the matched instances in every frame.
 
     Args:
         frames: (B, T, 3, H, W).
         maps: Scales (B, T, C, h_s, w_s) of the encoder, finest first.
-        masks: (N, T, 2h, 2w) logits of the matched queries.
-        matching: Of the last decoder layer.
+        masks: (N, T, 2h, 2w) logits of the matched queries of the last decoder layer.
+        true_masks: (N, T, 2h, 2w) what they are to be, in [0, 1]: cells made as for the loss, else
+            a perfect prediction would be told apart.
+        clips: (N,) long: the clip of each.
 
     Returns:
         Views of B T frames. A pixel is predicted to be foreground with the probability that not
@@ -275,11 +278,10 @@ def foreground_views(
     """
     # log(1 - p) of the sigmoid's p, summed over the instances of each clip.
     none = F.logsigmoid(-masks)
-    none = none.new_zeros(len(frames), *none.shape[1:]).index_add(0, matching.clips, none)
+    none = none.new_zeros(len(frames), *none.shape[1:]).index_add(0, clips, none)
     predicted = F.avg_pool2d(1 - none.exp(), 2)
-    # Averaged over the same cells as the prediction: else a perfect one would be told apart.
-    true = sample_cells(matching.tracks.masks, masks.shape[-2:]).to(predicted.dtype)
-    true = true.new_zeros(len(frames), *true.shape[1:]).index_add(0, matching.clips, true)
+    true = true_masks.to(predicted.dtype)
+    true = true.new_zeros(len(frames), *true.shape[1:]).index_add(0, clips, true)
     true = F.avg_pool2d(true.clamp(max=1), 2)
     return ForegroundViews(
         frames=frames.flatten(0, 1),

@@ -89,6 +89,9 @@ class SeparabilityDiscriminator(BaseModule):
         super().__init__(init_cfg=init_cfg)
         self.loss_weight = loss_weight
         self.conv_finest = _conv(3 + channels + 1, channels)
+        # The mask is one channel of many: as loud as all others together, else the discriminator
+        # takes very long to see it (our choice).
+        nn.init.normal_(self.conv_finest.weight[:, -1:], std=1 / 3)
         self.conv_middle = _conv(channels, channels)
         self.pool = nn.MaxPool2d(3, stride=2, padding=1)
         layers = [_conv(channels, hidden_channels[0])]

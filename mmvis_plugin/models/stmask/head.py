@@ -139,6 +139,17 @@ class STMaskHead(BaseModule):
         self.mask_preds = layers(num_coeffs, fcb.get("mask"))
         self.track_preds = layers(embed_dims, fcb.get("track"))
 
+    def init_weights(self) -> None:
+        """As configured, except that adaptive offsets start at zero.
+
+        Regression is in units of a tenth of an anchor: random offsets would scatter the taps over
+        whole cells before anything is learnt (our choice).
+        """
+        super().init_weights()
+        for layer in self.modules():
+            if isinstance(layer, CalibratedPrediction) and layer.conv_offset is not None:
+                nn.init.zeros_(layer.conv_offset.weight)
+
     def forward(self, feats: Sequence[Tensor]) -> HeadOutputs:
         """Predict.
 
