@@ -34,7 +34,7 @@ model = dict(
         with_cp=False,
         roi_extractor=dict(
             type="Float32RoIExtractor",
-            roi_layer=dict(type="RoIAlign", output_size=10, sampling_ratio=2),
+            roi_layer=dict(type="RoIAlign", output_size=10, sampling_ratio=1),
             out_channels=channels,
             featmap_strides=[4, 8, 16],
             finest_scale=32,

@@ -21,6 +21,7 @@ model = dict(
         num_layers=3,
         channels=channels,
         num_heads=num_heads,
+        num_points=2,
         ffn_channels=256,
         # A tenth of the paper's updates: no time for noise.
         dropout=0.0,
