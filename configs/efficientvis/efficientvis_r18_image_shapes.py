@@ -27,7 +27,7 @@ train_dataloader = dict(
     batch_size=12, dataset=dict(data_root="data/shapes_vis_large/", pipeline=train_pipeline)
 )
 
-max_iters = 5000
+max_iters = 3000
 warmup_iters = 300
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 optim_wrapper = dict(

@@ -27,8 +27,7 @@ def build(**changes):
     """An untrained model whose queries disagree on classes and masks."""
     init_default_scope("mmdet")
     settings = Config.fromfile(CONFIG, import_custom_modules=False).model
-    settings.backbone.pop("init_cfg")
-    settings.neck.pop("init_cfg")
+    settings.pop("init_cfg")
     settings.tracklet_head.num_queries = N
     for key, value in (dict(clip_length=T, frames_per_batch=3) | changes).items():
         settings[key] = value

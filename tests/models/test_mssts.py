@@ -25,7 +25,7 @@ def build(config="mssts_r18_shapes", seed=0, **changes):
     """An untrained model on the CPU."""
     init_default_scope("mmdet")
     settings = Config.fromfile(CONFIGS / f"{config}.py", import_custom_modules=False).model
-    settings.backbone.pop("init_cfg", None)
+    settings.pop("init_cfg")
     for key, value in changes.items():
         node, *rest = key.split("__")
         target = settings
