@@ -1,5 +1,5 @@
-# EfficientVIS on ShapesVIS: clips of 8 frames, 3 to 5 of them in a video, trained in pairs, from the
-# image-level weights of efficientvis_r18_image_shapes.py.
+# EfficientVIS on ShapesVIS: clips of 8 frames, 3 to 5 of them in a video, trained in pairs, from
+# the image-level weights of efficientvis_r18_image_shapes.py.
 _base_ = [
     "../_base_/models/efficientvis_r18_shapes.py",
     "../_base_/datasets/shapes.py",

@@ -81,7 +81,7 @@ def test_two_videos_can_be_interleaved(model):
 
 def state_bytes(state):
     """Bytes of the tensors that a running video holds."""
-    tensors = [*state.frames, *vars(state.links).values(), *(s for s, _ in state.scores.values())]
+    tensors = [*state.frames, *vars(state.links).values(), *state.scores.values()]
     return sum(x.nbytes for x in tensors if isinstance(x, torch.Tensor))
 
 
@@ -93,7 +93,7 @@ def test_state_is_bounded_by_the_clip():
         assert [f.frame_id for f in final] == (list(range(t - 3, t + 1)) if t % T == 3 else [])
         assert len(state.frames) < T
         # An identity is kept once it is a track; those that came to nothing are forgotten.
-        assert set(state.scores) <= state.shown | set(state.links.ids.tolist()) | set(range(N))
+        assert set(state.scores) <= state.shown | set(state.links.ids.tolist())
         if t % T == T - 2:
             most.append(state_bytes(state))
     assert max(most) - min(most) <= 8 * len(state.scores) * 6
@@ -312,11 +312,11 @@ def test_a_pair_is_trained_with_one_assignment(training, monkeypatch):
     losses = model.loss(video(7, 2 * T)[None], [sample])
     terms = ("cls", "bbox", "iou", "mask", "dice")
     assert set(losses) == {
-        f"clip{c}.s{s}.loss_{x}" for c in (1, 2) for s in range(3) for x in terms
+        f"clip{c}.s{s}.loss_{x}" for c in (1, 2) for s in range(4) for x in terms
     }
 
     assert torch.equal(calls.given[1], calls.out[0].mean(2))
-    first, second = assignments[:3], assignments[3:]
+    first, second = assignments[:4], assignments[4:]
     assert all(a[0] == -1 and (a[1:] >= 0).all() for a in first)
     for assignment in second:
         assert assignment[1:].tolist() == first[-1][1:].tolist()

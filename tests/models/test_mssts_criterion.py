@@ -174,7 +174,7 @@ def test_cells_that_are_means_lie_where_inference_puts_them(criterion):
         logits = criterion.cells(disc, (48, 64)).float() - 0.5
         again = torch.nn.functional.interpolate(logits, (96, 128), mode="bilinear") > 0
         ious[criterion.cell_targets] = (again & (disc > 0)).sum() / (again | (disc > 0)).sum()
-    assert ious["mean"] > 0.98 > 0.96 > ious["middle"]
+    assert ious["mean"] > 0.975 > 0.96 > ious["middle"]
 
 
 def test_unknown_cell_targets():

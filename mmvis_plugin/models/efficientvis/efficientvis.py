@@ -47,8 +47,8 @@ class EfficientVIS(VideoSegmentor):
     time, are those that the next clip starts from, so that a query stays with its instance.
 
     A track's class is the one with the largest mean probability over all frames of the video, its
-    score that mean; before its identity is given the track is absent, with probability 0. In a frame
-    where background is the most probable the track has no mask (our readings).
+    score that mean; before its identity is given the track is absent, with probability 0. Where
+    background is the most probable the track has no mask in a frame (our readings).
 
     Args:
         backbone: Config of the backbone, which runs frame by frame.
@@ -251,13 +251,12 @@ class EfficientVIS(VideoSegmentor):
     def _count(self, state: EfficientVISState, clip: ClipTracklets, ids: Tensor) -> None:
         """Add a clip to what its tracks' classes and scores are the means of."""
         state.shown |= set(ids[clip.present.any(1)].tolist())
-        running = state.shown | set(ids.tolist())
-        scores = {track: sums for track, sums in state.scores.items() if track in running}
         totals = clip.probabilities[..., :-1].sum(1)
         for query, track in enumerate(ids.tolist()):
             if track >= 0:
-                scores[track] = scores.get(track, 0) + totals[query]
-        state.scores = scores
+                state.scores[track] = state.scores.get(track, 0) + totals[query]
+        kept = state.shown | set(state.links.ids.tolist())  # others came to nothing
+        state.scores = {track: total for track, total in state.scores.items() if track in kept}
 
     def _final_frame(
         self, state: EfficientVISState, clip: ClipTracklets, ids: Tensor, t: int
