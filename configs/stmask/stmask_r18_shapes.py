@@ -45,11 +45,16 @@ train_pipeline = [
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
-max_iters = 3000
+max_iters = 2500
 warmup_iters = max_iters // 10
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-# The detector is trained already; temporal fusion starts at random.
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(detector=dict(lr_mult=0.2))))
+# The detector is trained already; temporal fusion starts at random, and embeddings learn from pairs
+# of frames rather than from single ones.
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        custom_keys={"detector": dict(lr_mult=0.2), "bbox_head.track": dict(lr_mult=1.0)}
+    )
+)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.04, by_epoch=False, begin=0, end=warmup_iters),
     dict(
