@@ -1,20 +1,12 @@
 # EfficientVIS for ShapesVIS: every part of the paper's model at a quarter of the width, with 4
 # stages; backbone and FPN are those of the shapes detector, up to stride 16: the whole frame, which
 # the first stage looks at, goes to stride 8, an object to stride 4.
+_base_ = "./efficientvis_r50_fpn.py"
+
 num_classes = 6
 channels = 64
 model = dict(
-    type="EfficientVIS",
-    data_preprocessor=dict(
-        type="TrackDataPreprocessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_mask=True,
-        pad_size_divisor=32,
-    ),
     backbone=dict(
-        type="ResNet",
         depth=18,
         base_channels=32,
         num_stages=3,
@@ -22,81 +14,28 @@ model = dict(
         dilations=(1, 1, 1),
         out_indices=(0, 1, 2),
         frozen_stages=-1,
-        norm_cfg=dict(type="BN", requires_grad=True),
-        norm_eval=True,
-        style="pytorch",
     ),
-    neck=dict(type="FPN", in_channels=[32, 64, 128], out_channels=channels, num_outs=3),
+    neck=dict(in_channels=[32, 64, 128], out_channels=channels, num_outs=3),
     tracklet_head=dict(
-        type="TrackletHead",
-        num_queries=10,
         num_stages=4,
-        with_cp=False,
         roi_extractor=dict(
-            type="Float32RoIExtractor",
-            roi_layer=dict(type="RoIAlign", output_size=10, sampling_ratio=1),
+            roi_layer=dict(output_size=10, sampling_ratio=1),
             out_channels=channels,
             featmap_strides=[4, 8, 16],
             finest_scale=32,
         ),
         stage=dict(
-            type="TrackletStage",
             num_classes=num_classes,
             in_channels=channels,
-            self_attention="factorised",
-            time_shared=False,
-            num_heads=8,
-            num_ffn_fcs=2,
             feedforward_channels=256,
-            num_cls_fcs=1,
-            num_reg_fcs=3,
-            dropout=0.0,
-            ffn_act_cfg=dict(type="ReLU", inplace=True),
             dynamic_conv_cfg=dict(
-                type="TemporalDynamicConv",
-                temporal=True,
-                in_channels=channels,
-                feat_channels=16,
-                out_channels=channels,
-                input_feat_shape=5,
-                act_cfg=dict(type="ReLU", inplace=True),
-                norm_cfg=dict(type="LN"),
-            ),
-            bbox_coder=dict(
-                type="DeltaXYWHBBoxCoder",
-                clip_border=False,
-                target_means=[0.0] * 4,
-                target_stds=[0.5, 0.5, 1.0, 1.0],
+                in_channels=channels, feat_channels=16, out_channels=channels, input_feat_shape=5
             ),
             mask_head=dict(
-                type="FCNMaskHead",
-                num_convs=2,
-                in_channels=channels,
-                conv_out_channels=32,
-                num_classes=num_classes,
-                class_agnostic=True,
-                upsample_cfg=dict(type="deconv", scale_factor=2),
+                num_convs=2, in_channels=channels, conv_out_channels=32, num_classes=num_classes
             ),
         ),
     ),
-    criterion=dict(
-        type="TrackletCriterion",
-        assigner=dict(
-            type="HungarianAssigner",
-            match_costs=[
-                dict(type="TrackletClassCost", weight=2.0),
-                dict(type="TrackletL1Cost", weight=5.0),
-                dict(type="TrackletGIoUCost", weight=2.0),
-                dict(type="TrackletMaskIoUCost", weight=2.0),
-            ],
-        ),
-        loss_cls=dict(type="CrossEntropyLoss", use_sigmoid=False, loss_weight=2.0),
-        loss_bbox=dict(type="L1Loss", loss_weight=5.0),
-        loss_iou=dict(type="GIoULoss", loss_weight=2.0),
-        loss_mask=dict(type="CrossEntropyLoss", use_sigmoid=True, loss_weight=2.0),
-        loss_dice=dict(type="DiceLoss", use_sigmoid=True, activate=True, eps=1e-5, loss_weight=8.0),
-        background_weight=0.4,
-    ),
+    criterion=dict(background_weight=0.4),
     clip_length=8,
-    linking=dict(type="QueryLinking", reset_after=3),
 )
