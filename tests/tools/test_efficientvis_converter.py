@@ -17,7 +17,8 @@ from mmvis_plugin.utils import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs/efficientvis/efficientvis_r18_shapes.py"
-CHANNELS, STAGES = 64, 3
+SETTINGS = load_config(CONFIG).model
+CHANNELS, STAGES = SETTINGS.neck.out_channels, SETTINGS.tracklet_head.num_stages
 
 
 def load_tool():
@@ -58,7 +59,7 @@ def detector(masks=True, num_proposals=20, depth=18):
         type="DIIHead",
         num_classes=80,
         in_channels=CHANNELS,
-        feedforward_channels=128,
+        feedforward_channels=SETTINGS.tracklet_head.stage.feedforward_channels,
         dynamic_conv_cfg=conv(5),
         loss_cls=dict(type="FocalLoss", use_sigmoid=True),
     )
@@ -67,7 +68,7 @@ def detector(masks=True, num_proposals=20, depth=18):
         num_convs=2,
         roi_feat_size=10,
         in_channels=CHANNELS,
-        conv_out_channels=24,
+        conv_out_channels=SETTINGS.tracklet_head.stage.mask_head.conv_out_channels,
         num_classes=80,
         norm_cfg=dict(type="BN"),
         dynamic_conv_cfg=conv(10, with_proj=False),
@@ -78,8 +79,8 @@ def detector(masks=True, num_proposals=20, depth=18):
         dict(
             type="QueryInst" if masks else "SparseRCNN",
             data_preprocessor=dict(type="DetDataPreprocessor"),
-            backbone=dict(type="ResNet", depth=depth, base_channels=32),
-            neck=dict(type="FPN", in_channels=[32, 64, 128, 256], out_channels=64, num_outs=4),
+            backbone=SETTINGS.backbone | dict(depth=depth),
+            neck=SETTINGS.neck,
             rpn_head=dict(
                 type="EmbeddingRPNHead",
                 num_proposals=num_proposals,
@@ -167,12 +168,12 @@ def test_queryinst_starts_every_shared_part(run, model, tmp_path):
         f"tracklet_head.mask_head.conv_logits.{part}" for part in ("weight", "bias")
     }
     for line in (
-        "  backbone: 120 tensors",
-        "  tracklet_head.stages.*.attention.attn: 6 tensors",
+        "  backbone: 90 tensors",
+        "  tracklet_head.stages.*.attention.attn: 8 tensors",
         "  normalisations of the mask heads, in their convolutions",
-        "  roi_head.bbox_head.*.fc_cls: 6 tensors (scores of COCO's classes, without background)",
+        "  roi_head.bbox_head.*.fc_cls: 8 tensors (scores of COCO's classes, without background)",
         "another shape: (20, 64) there, (10, 64) here",
-        "  tracklet_head.stages.*.temporal_attention_norm: 6 tensors",
+        "  tracklet_head.stages.*.temporal_attention_norm: 8 tensors",
     ):
         assert line in report
     taken, rest = report.split("left out:")
@@ -193,8 +194,8 @@ def test_as_many_queries_as_proposals_start_from_them(run, model, tmp_path):
 def test_sparse_rcnn_has_no_masks(run):
     report = run(dict(state_dict=detector(masks=False).state_dict()))
     new = report.split("new, stays initialised:")[1]
-    assert "tracklet_head.stages.*.mask_head.convs.0.conv: 6 tensors" in new
-    assert "tracklet_head.stages.*.reg_fcs.0: 3 tensors" in report.split("left out:")[0]
+    assert "tracklet_head.stages.*.mask_head.convs.0.conv: 8 tensors" in new
+    assert "tracklet_head.stages.*.reg_fcs.0: 4 tensors" in report.split("left out:")[0]
 
 
 def test_another_model_or_backbone_is_refused(run, tmp_path):

@@ -176,6 +176,7 @@ def deformable_detr(queries=20, refine=True, **changes):
     backbone = cfg.backbone | dict(init_cfg=None)
     cfg.positional_encoding.pop("type")
     attention = dict(embed_dims=channels, num_heads=cfg.encoder.num_heads, batch_first=True)
+    sampling = attention | dict(num_points=cfg.encoder.num_points)
     ffn = dict(embed_dims=channels, feedforward_channels=cfg.encoder.ffn_channels)
     layers = dict(num_layers=cfg.encoder.num_layers + 1)
     torch.manual_seed(0)
@@ -188,7 +189,7 @@ def deformable_detr(queries=20, refine=True, **changes):
             data_preprocessor=dict(type="DetDataPreprocessor"),
             backbone=backbone,
             neck=cfg.neck | dict(bias="auto"),
-            encoder=layers | dict(layer_cfg=dict(self_attn_cfg=attention, ffn_cfg=ffn)),
+            encoder=layers | dict(layer_cfg=dict(self_attn_cfg=sampling, ffn_cfg=ffn)),
             decoder=layers
             | dict(
                 return_intermediate=True,
@@ -227,7 +228,7 @@ def test_deformable_detr_starts_boxes_and_instances(run, converter, capsys):
     assert "zero, the source does without  3 x neck.convs.*.conv.bias" in output
     assert re.search(r"dropped  \d+ x encoder\.layers\..*: the model has no such part", output)
 
-    cfg.model.backbone.pop("init_cfg", None)
+    cfg.model.pop("init_cfg")
     model = MODELS.build(cfg.model).eval()
     missing, unexpected = model.load_state_dict(written["state_dict"], strict=False)
     assert not unexpected
