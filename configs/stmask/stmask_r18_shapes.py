@@ -45,7 +45,7 @@ train_pipeline = [
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
-max_iters = 2000
+max_iters = 1800
 warmup_iters = max_iters // 10
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 # The detector is trained already; temporal fusion starts at random, and embeddings learn from pairs
