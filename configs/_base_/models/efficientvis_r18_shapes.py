@@ -38,4 +38,6 @@ model = dict(
     ),
     criterion=dict(background_weight=0.4),
     clip_length=8,
+    # Not before the end of a video: its few clips are not "many".
+    linking=dict(reset_after=5),
 )
