@@ -2,6 +2,8 @@
 # seen as with pairs.
 _base_ = "./efficientvis_r18_shapes.py"
 
+shipped_weights = None
+
 train_pipeline = [
     dict(type="ClipSample", clip_length=_base_.clip_length, num_clips=1),
     *_base_.train_pipeline[1:],
