@@ -9,6 +9,8 @@ _base_ = [
 
 detector = _base_.model
 detector.pop("data_preprocessor")
+# Each detection above it may open an identity.
+detector.test_cfg.score_thr = 0.3
 detector.init_cfg = dict(
     type="Pretrained", checkpoint="{{ fileDirname }}/../../weights/stmask_r18_image_shapes.pth"
 )
@@ -35,7 +37,11 @@ model = dict(
         num_coeffs=16,
         roi_size=7,
     ),
-    tracker=dict(type="STMaskTracker"),
+    # Objects dash farther than they are long: looks count as much as overlap, and what is carried on
+    # goes astray soon.
+    tracker=dict(
+        type="STMaskTracker", mask_weight=0.5, box_weight=1.0, dummy_iou=0.05, max_shown_gap=3
+    ),
 )
 del detector
 
