@@ -37,8 +37,8 @@ model = dict(
         num_coeffs=16,
         roi_size=7,
     ),
-    # Objects dash farther than they are long: looks count as much as overlap, and what is carried on
-    # goes astray soon.
+    # Objects dash farther than they are long: looks count as much as overlap, and what is carried
+    # on goes astray soon.
     tracker=dict(
         type="STMaskTracker", mask_weight=0.5, box_weight=1.0, dummy_iou=0.05, max_shown_gap=3
     ),

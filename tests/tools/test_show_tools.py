@@ -363,7 +363,8 @@ def test_tracklet_features_from_the_command_line(tool, video, tmp_path):
     options = ["--untrained", "--at", 2, "--frames", 3, "--tracklets", 2, "--width", WIDTH]
     tool(
         "analysis_tools/show_tracklet_features",
-        *(video, "efficientvis_r18_shapes", *options, "--columns", 3, "--out", out),
+        *(video, "efficientvis_r18_spatial-attention_shapes", *options, "--columns", 3),
+        *("--out", out),
     )
     plain, *sections = tiles(out, [3, 3], 3)
     first = cv2.imread(str(sorted(video.iterdir())[0]))
