@@ -7,6 +7,8 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
+shipped_weights = "{{ fileDirname }}/../../weights/stmask_r18_shapes.pth"
+
 detector = _base_.model
 detector.pop("data_preprocessor")
 # Each detection above it may open an identity.
