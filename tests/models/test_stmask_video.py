@@ -280,8 +280,7 @@ def test_an_instance_without_detections_is_carried_on_and_then_hidden(model):
 
 
 def test_state_is_bounded():
-    model = build()
-    model.tracker.max_gap = 2
+    model = build(tracker=dict(type="STMaskTracker", max_gap=2))
     state = model.start_video({})
     frames = video(5, 12)
     counts = []
