@@ -27,7 +27,7 @@ train_dataloader = dict(
     batch_size=8, dataset=dict(data_root="data/shapes_vis_large/", pipeline=train_pipeline)
 )
 
-max_iters = 8000
+max_iters = 6000
 warmup_iters = 400
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 # The offsets of untrained attention learn three times as fast as those of the paper's.
