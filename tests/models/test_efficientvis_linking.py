@@ -43,13 +43,13 @@ LEFT, RIGHT, BELOW = [2, 2, 20, 20], [40, 4, 58, 24], [24, 28, 36, 38]
 def test_tracklets_keep_their_identity_whatever_their_query():
     linking = HandCraftLinking(min_affinity=0.6)
     links = linking.start(QUERIES)
-    assert linking.link(links, clip((0, LEFT, LEFT), (1, RIGHT, None)), QUERIES).tolist() == [0, 1]
+    assert linking.link(links, clip((0, LEFT, LEFT), (1, RIGHT, None))).tolist() == [0, 1]
     swapped = clip((1, None, RIGHT), (2, BELOW, BELOW), (0, LEFT, BELOW))
-    assert linking.link(links, swapped, QUERIES).tolist() == [1, 2, 0]
+    assert linking.link(links, swapped).tolist() == [1, 2, 0]
     # The last one is found where it was last seen, not where it was first seen.
-    ids = linking.link(links, clip((0, BELOW, LEFT), (1, None, None)), QUERIES)
+    ids = linking.link(links, clip((0, BELOW, LEFT), (1, None, None)))
     assert ids.tolist() == [0, -1]
-    assert linking.link(links, clip((1, RIGHT, RIGHT)), QUERIES).tolist() == [3]
+    assert linking.link(links, clip((1, RIGHT, RIGHT))).tolist() == [3]
     assert links.queries is QUERIES
 
 
@@ -57,18 +57,18 @@ def test_pairs_below_the_threshold_stay_apart():
     for threshold, expected in ((0.6, [1]), (0.1, [0])):
         linking = HandCraftLinking(min_affinity=threshold)
         links = linking.start(QUERIES)
-        linking.link(links, clip((0, LEFT, LEFT)), QUERIES)
-        assert linking.link(links, clip((0, RIGHT, RIGHT)), QUERIES).tolist() == expected
+        linking.link(links, clip((0, LEFT, LEFT)))
+        assert linking.link(links, clip((0, RIGHT, RIGHT))).tolist() == expected
 
 
 def test_clips_without_tracklets():
     linking = HandCraftLinking()
     links = linking.start(QUERIES)
     nothing = clip((0, None, None))
-    assert linking.link(links, nothing, QUERIES).tolist() == [-1]
-    assert linking.link(links, clip((0, LEFT, LEFT)), QUERIES).tolist() == [0]
-    assert linking.link(links, nothing, QUERIES).tolist() == [-1]
-    assert linking.link(links, clip((0, LEFT, LEFT)), QUERIES).tolist() == [1]
+    assert linking.link(links, nothing).tolist() == [-1]
+    assert linking.link(links, clip((0, LEFT, LEFT))).tolist() == [0]
+    assert linking.link(links, nothing).tolist() == [-1]
+    assert linking.link(links, clip((0, LEFT, LEFT))).tolist() == [1]
 
 
 def corners(limit):

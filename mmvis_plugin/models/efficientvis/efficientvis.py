@@ -195,8 +195,7 @@ class EfficientVIS(VideoSegmentor):
     def _close_clip(self, state: EfficientVISState) -> list[DetDataSample]:
         """Segment the frames held, and hand the queries on to the next clip."""
         clip = self.segment(torch.stack(state.frames), state.metas, state.links.queries)
-        initial_queries = self.tracklet_head.initial_queries
-        ids = self.linking.link(state.links, clip, initial_queries)
+        ids = self.linking.link(state.links, clip)
         state.frames, state.metas = [], []
         self._count(state, clip, ids)
         return [self._final_frame(state, clip, ids, t) for t in range(len(clip.metas))]

@@ -47,12 +47,14 @@ class QueryLinks:
     """The table from query to identity.
 
     Attributes:
+        initial_queries: (N, C) q*.
         queries: (N, C) what the next clip starts from.
         ids: (N,) identity of each query.
         num_ids: Identities given so far.
         clips_without: (N,) clips since the query last found its instance.
     """
 
+    initial_queries: Tensor
     queries: Tensor
     ids: Tensor
     num_ids: int
@@ -84,16 +86,20 @@ class QueryLinking:
         """Begin a video: every query is q*, (N, C), and has an identity."""
         count = len(initial_queries)
         return QueryLinks(
-            initial_queries, torch.arange(count), count, torch.zeros(count, dtype=torch.long)
+            initial_queries,
+            queries=initial_queries,
+            ids=torch.arange(count),
+            num_ids=count,
+            clips_without=torch.zeros(count, dtype=torch.long),
         )
 
-    def link(self, links: QueryLinks, clip: ClipTracklets, initial_queries: Tensor) -> Tensor:
+    def link(self, links: QueryLinks, clip: ClipTracklets) -> Tensor:
         """(N,) identities of the clip's tracklets."""
         ids = links.ids
         links.clips_without = torch.where(clip.present.any(1), 0, links.clips_without + 1)
         reset = links.clips_without >= self.reset_after
         links.queries = torch.where(
-            reset.to(clip.queries.device)[:, None], initial_queries, clip.queries
+            reset.to(clip.queries.device)[:, None], links.initial_queries, clip.queries
         )
         links.ids = torch.where(reset, links.num_ids - 1 + reset.cumsum(0), ids)
         links.num_ids += int(reset.sum())
@@ -148,7 +154,7 @@ class HandCraftLinking:
         """Begin a video with q*, (N, C)."""
         return HandCraftLinks(initial_queries)
 
-    def link(self, links: HandCraftLinks, clip: ClipTracklets, initial_queries: Tensor) -> Tensor:
+    def link(self, links: HandCraftLinks, clip: ClipTracklets) -> Tensor:
         """(N,) identities of the clip's tracklets; -1 for those that are nowhere present."""
         found = clip.present.any(1).nonzero()[:, 0]
         labels = clip.probabilities[found, :, :-1].mean(1).argmax(1)

@@ -109,12 +109,12 @@ def neighbouring_frames(
         middle one counts as existing always.
     """
     times = torch.arange(num_frames, device=device)[:, None] + torch.tensor([-1, 0, 1]).to(device)
-    inside = times.clamp(0, num_frames - 1)
-    exists = (inside == times)[None]
+    neighbours = times.clamp(0, num_frames - 1)
+    exists = (neighbours == times)[None]
     if valid is not None:
-        exists = exists & valid[:, inside]
+        exists = exists & valid[:, neighbours]
         exists[..., 1] = True
-    return inside, exists
+    return neighbours, exists
 
 
 def adaptive_weights(filtered: Tensor, exists: Tensor) -> Tensor:

@@ -43,7 +43,8 @@ class TrackletStage(DIIHead):
     Extends the head of Sparse R-CNN and QueryInst by time: self-attention of the queries over
     frames, dynamic convolution over frames, a class with background and a box in every frame, and
     a mask from the features of that same convolution. With one frame, still convolution and
-    spatial attention it computes what ``DIIHead`` does, with the same parameters.
+    spatial attention it computes what ``DIIHead`` does, with the same parameters. Losses are those
+    of :class:`TrackletCriterion`; ``DIIHead``'s are not used.
 
     Args:
         self_attention: How queries see each other (Table 1a): ``'factorised'`` (FTSA, Eq. 1 and 2:

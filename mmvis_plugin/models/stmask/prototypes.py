@@ -75,7 +75,7 @@ def inside_boxes(boxes: Tensor, size: tuple[int, int], margin: float = 0) -> Ten
 
     Returns:
         (N, H, W) bool. A cell belongs to a box if its index is at least the lower and less than
-        the upper bound.
+        the upper bound, as in YOLACT: by its corner, not by its centre.
     """
     height, width = size
     x = boxes[:, 0::2].sort(1).values * width

@@ -24,7 +24,8 @@ class STMaskTracker:
 
     The similarity of a detection and an instance is ``(cos + 1) / 2`` of their embeddings, plus
     the IoU of their masks (binary at 0.5), plus twice that of their boxes. It competes with that
-    of a dummy, a new instance: cosine 0 and both IoUs ``dummy_iou``.
+    of a dummy, a new instance: cosine 0 and both IoUs ``dummy_iou``, in all
+    ``0.5 + (mask_weight + box_weight) * dummy_iou``.
 
     Args:
         mask_weight: Of the mask IoU.
