@@ -21,15 +21,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from measure import peak_memory, reset_peak_memory
 from synthetic import Scene, make_annotations
+
+from mmvis_plugin.utils.memory import peak_memory, reset_peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 # Of the training set of YouTube-VIS 2019.
 NUM_VIDEOS, NUM_FRAMES, NUM_OBJECTS = 2238, 61845, 3774
+MEGABYTE = 2**20
 EXAMPLE = """example:
-  PYTHONPATH=. python benchmarks/dataset_loading.py
-  PYTHONPATH=. python benchmarks/dataset_loading.py --masks lists --workers 4
+  python benchmarks/dataset_loading.py
+  python benchmarks/dataset_loading.py --masks lists --workers 4
 """
 
 
@@ -183,7 +185,7 @@ def measure(name: str, folder: Path, repeats: int) -> dict:
         start = time.process_time()
         dataset = DATASETS[name](folder)
         seconds.append(time.process_time() - start)
-        peaks.append(peak_memory())
+        peaks.append(peak_memory() / MEGABYTE)
         objects = sum(
             len(image["instances"])
             for video in range(len(dataset))
@@ -217,11 +219,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--videos", type=int, default=NUM_VIDEOS)
-    parser.add_argument("--masks", choices=["compressed", "lists"], default="compressed")
-    parser.add_argument("--repeats", type=int, default=3, help="the fastest of them counts")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--clips", type=int, default=200, help="drawn through the pipeline")
+    parser.add_argument(
+        "--videos",
+        type=int,
+        default=NUM_VIDEOS,
+        metavar="N",
+        help="videos of the training set (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--masks",
+        choices=["compressed", "lists"],
+        default="compressed",
+        help="compressed RLE, or lists of run lengths (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=3,
+        metavar="N",
+        help="times that each is built; the fastest counts (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=2,
+        metavar="N",
+        help="processes that draw clips, 0 for none beside the main one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--clips",
+        type=int,
+        default=200,
+        metavar="N",
+        help="clips to draw through the pipeline, 0 for none (default: %(default)s)",
+    )
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:

@@ -8,7 +8,6 @@ holds between two clips are counted as well.
 
 import argparse
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from mmengine.registry import init_default_scope
 
 from mmvis_plugin.models import EfficientVIS
 from mmvis_plugin.utils import load_config, remove_pretrained
+from mmvis_plugin.utils.memory import peak_memory
 
 EXAMPLE = """example:
   python benchmarks/efficientvis.py configs/efficientvis/efficientvis_r50_ytvis19.py
@@ -53,11 +53,36 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config of an EfficientVIS")
-    parser.add_argument("--clip-lengths", type=int, nargs="+", default=[9, 18, 36])
-    parser.add_argument("--clips", type=int, default=10, help="length of the video (%(default)s)")
-    parser.add_argument("--size", type=int, nargs=2, default=[360, 640], help="height and width")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("config", help="of an EfficientVIS: a file, or the name of a config")
+    parser.add_argument(
+        "--clip-lengths",
+        type=int,
+        nargs="+",
+        default=[9, 18, 36],
+        metavar="N",
+        help="frames of a clip, each length measured by itself (default: 9 18 36)",
+    )
+    parser.add_argument(
+        "--clips",
+        type=int,
+        default=10,
+        metavar="N",
+        help="length of the video in clips (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=[360, 640],
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the frames, in pixels (default: 360 640)",
+    )
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        metavar="NAME",
+        help="where to run, such as cpu or cuda:0 (default: a GPU if there is one)",
+    )
     return parser.parse_args()
 
 
@@ -87,7 +112,7 @@ def measure(args: argparse.Namespace, clip_length: int) -> list[dict[str, float]
         if frames.is_cuda:
             torch.cuda.synchronize()
         seconds = time.perf_counter() - start
-        rows.append(dict(seconds=seconds, peak=peak_bytes(args.device), held=held_bytes(state)))
+        rows.append(dict(seconds=seconds, peak=peak_memory(args.device), held=held_bytes(state)))
     return rows
 
 
@@ -101,13 +126,6 @@ def build(config: str, clip_length: int) -> EfficientVIS:
     model = MODELS.build(dict(cfg.model, clip_length=clip_length))
     model.init_weights()
     return model
-
-
-def peak_bytes(device: str) -> int:
-    """Most memory in use at once so far."""
-    if device.startswith("cuda"):
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def held_bytes(state: object) -> int:

@@ -24,13 +24,15 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from measure import peak_memory, reset_peak_memory
 from synthetic import Scene, make_annotations, make_results
 
+from mmvis_plugin.utils.memory import peak_memory, reset_peak_memory
+
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
+MEGABYTE = 2**20
 EXAMPLE = """example:
-  PYTHONPATH=. python benchmarks/evaluation.py --videos 300 --tracks 15 100
-  PYTHONPATH=. python benchmarks/evaluation.py --cases 1000   # random cases, figures only
+  python benchmarks/evaluation.py --videos 300 --tracks 15 100
+  python benchmarks/evaluation.py --cases 1000   # random cases, figures only
 """
 
 
@@ -85,7 +87,7 @@ def measure(name: str, folder: Path, repeats: int) -> dict:
         figures = evaluate(gt, results)
         cpu.append(time.process_time() - start[0])
         wall.append(time.perf_counter() - start[1])
-        peaks.append(peak_memory())
+        peaks.append(peak_memory() / MEGABYTE)
     return {"cpu": min(cpu), "wall": min(wall), "peak_mb": max(peaks), "figures": figures}
 
 
@@ -133,11 +135,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--videos", type=int, default=300)
-    parser.add_argument("--frames", type=int, default=25)
-    parser.add_argument("--tracks", type=int, nargs="+", default=[15, 100], help="per video")
-    parser.add_argument("--repeats", type=int, default=3, help="the fastest of them counts")
-    parser.add_argument("--cases", type=int, help="compare figures on random cases instead")
+    parser.add_argument(
+        "--videos",
+        type=int,
+        default=300,
+        metavar="N",
+        help="videos of the dataset (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=25,
+        metavar="N",
+        help="frames of a video (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tracks",
+        type=int,
+        nargs="+",
+        default=[15, 100],
+        metavar="N",
+        help="results of a video, each number measured by itself (default: 15 100)",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=3,
+        metavar="N",
+        help="times that each evaluates; the fastest counts (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cases", type=int, metavar="N", help="compare only the figures, on N random cases"
+    )
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:

@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 import pycocotools.mask as mask_utils
 import torch
-from measure import peak_memory
 
 from mmvis_plugin.apis import (
     CSVSink,
@@ -37,6 +36,7 @@ from mmvis_plugin.apis import (
 )
 from mmvis_plugin.datasets.categories import SHAPES
 from mmvis_plugin.datasets.shapes_vis import generate_video
+from mmvis_plugin.utils.memory import peak_memory
 
 EXAMPLE = """example:
   python benchmarks/inference_memory.py maskprop_r18_shapes masktrack_rcnn_r18_shapes
@@ -44,6 +44,7 @@ exit code 1 if the memory of a model grows by more than 5 per cent"""
 SINKS = {"tracks.json": JSONSink, "tracks.csv": CSVSink, "tracks.txt": MOTSSink}
 CLIP_LENGTH, CLIP_SIZE = 24, (96, 128)
 MOST_GROWTH = 0.05
+MEGABYTE = 2**20
 SAME = 0.5  # mask overlap (IoU) from which on a track is taken to be an object
 
 
@@ -64,9 +65,26 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("configs", nargs="+", metavar="CONFIG", help="config files or names")
-    parser.add_argument("--frames", type=int, default=3000, help="default: %(default)s")
-    parser.add_argument("--short", type=int, default=300, help="compared with (%(default)s)")
+    parser.add_argument(
+        "configs",
+        nargs="+",
+        metavar="config",
+        help="a file, or the name of a config that comes with the package",
+    )
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=3000,
+        metavar="N",
+        help="length of the video (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--short",
+        type=int,
+        default=300,
+        metavar="N",
+        help="frames after which memory is first read (default: %(default)s)",
+    )
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures as JSON")
     return parser.parse_args()
 
@@ -91,9 +109,9 @@ def measure(config: str, num_frames: int, short: int) -> dict:
             ids.update(track.id for track in result.tracks)
             num_seen += len(result.tracks)
             if result.index + 1 == short:
-                memory["short_mb"] = peak_memory()
+                memory["short_mb"] = peak_memory() / MEGABYTE
         stack.close()
-        memory["long_mb"] = peak_memory()
+        memory["long_mb"] = peak_memory() / MEGABYTE
     return {
         "config": config,
         "weights": "shipped" if inferencer.model.cfg.get("shipped_weights") else "random",

@@ -87,8 +87,19 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example: OMP_NUM_THREADS=1 python benchmarks/maskprop_propagation.py --repeats 5",
     )
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each (%(default)s)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=5,
+        metavar="N",
+        help="runs of each, of which the median counts (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        metavar="NAME",
+        help="where to run, such as cpu or cuda:0 (default: a GPU if there is one)",
+    )
     arguments = parser.parse_args()
     table = Table("setting", "forward, ms", "with backward, ms", "largest difference")
     for name in SETTINGS:

@@ -23,12 +23,14 @@ from unittest import mock
 
 import numpy as np
 import torch
-from measure import peak_memory, reset_peak_memory
 from pycocotools import mask as mask_utils
 from synthetic import Scene, make_annotations, make_results
 
+from mmvis_plugin.utils.memory import peak_memory, reset_peak_memory
+
+MEGABYTE = 2**20
 EXAMPLE = """example:
-  PYTHONPATH=. python benchmarks/metric.py --videos 60 --tracks 10
+  python benchmarks/metric.py --videos 60 --tracks 10
 """
 
 
@@ -129,16 +131,34 @@ def measure(name: str, folder: Path) -> dict:
         figures = metric.evaluate(len(gt["videos"]))
         seconds += time.process_time()
     key = "youtube_vis/segm_mAP" if name == "mmdet" else "ytvis/AP"
-    return {"seconds": seconds, "peak_mb": peak_memory(), "AP": figures[key]}
+    return {"seconds": seconds, "peak_mb": peak_memory() / MEGABYTE, "AP": figures[key]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--videos", type=int, default=60)
-    parser.add_argument("--frames", type=int, default=25)
-    parser.add_argument("--tracks", type=int, default=10, help="per video")
+    parser.add_argument(
+        "--videos",
+        type=int,
+        default=60,
+        metavar="N",
+        help="videos of the dataset (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=25,
+        metavar="N",
+        help="frames of a video (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tracks",
+        type=int,
+        default=10,
+        metavar="N",
+        help="results of a video (default: %(default)s)",
+    )
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable
 
 import torch
-from measure import peak_memory, reset_peak_memory
 from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 from torch import Tensor
 
@@ -26,11 +25,13 @@ from mmvis_plugin.models.mssts.deformable import (
     sample_levels,
 )
 from mmvis_plugin.models.mssts.encoder import ClipFeatures, SeqFormerEncoder
+from mmvis_plugin.utils.memory import peak_memory, reset_peak_memory
 
 EXAMPLE = """example:
-  OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/mssts_encoder.py
-  PYTHONPATH=. python benchmarks/mssts_encoder.py --frames 36 --layers 3 --train --device cuda"""
+  OMP_NUM_THREADS=1 python benchmarks/mssts_encoder.py
+  python benchmarks/mssts_encoder.py --frames 36 --layers 3 --train --device cuda"""
 STRIDES = (8, 16, 32, 64)
+MEGABYTE = 2**20
 MS_STS = {
     "MS-STS, intra": dict(inter=False),
     "MS-STS, inter": dict(intra=False),
@@ -70,12 +71,42 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--frames", type=int, default=5, help="of a clip (%(default)s)")
-    parser.add_argument("--size", type=int, nargs=2, default=[360, 640], help="height and width")
-    parser.add_argument("--layers", type=int, default=6, help="%(default)s")
-    parser.add_argument("--repeats", type=int, default=5, help="%(default)s")
-    parser.add_argument("--train", action="store_true", help="with gradients")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=5,
+        metavar="N",
+        help="frames of a clip (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=[360, 640],
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the frames, in pixels (default: 360 640)",
+    )
+    parser.add_argument(
+        "--layers",
+        type=int,
+        default=6,
+        metavar="N",
+        help="layers of the encoder (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=5,
+        metavar="N",
+        help="runs of each, of which the median counts (default: %(default)s)",
+    )
+    parser.add_argument("--train", action="store_true", help="run backward as well")
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        metavar="NAME",
+        help="where to run, such as cpu or cuda:0 (default: a GPU if there is one)",
+    )
     return parser.parse_args()
 
 
@@ -183,15 +214,10 @@ def memory_of_run(args: argparse.Namespace, name: str) -> float:
     """MB that a run takes at most, in a new process."""
     features, position = random_features(args)
     encoder = build(args, name)
-    if position.is_cuda:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.max_memory_allocated()
-        run(encoder, features, position, args.train)
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    reset_peak_memory()
-    before = peak_memory()
+    reset_peak_memory(args.device)
+    before = peak_memory(args.device)
     run(encoder, features, position, args.train)
-    return peak_memory() - before
+    return (peak_memory(args.device) - before) / MEGABYTE
 
 
 if __name__ == "__main__":

@@ -43,12 +43,42 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config of an STMask")
-    parser.add_argument("--size", type=int, nargs=2, default=[360, 640], help="height and width")
-    parser.add_argument("--instances", type=int, default=10, help="default: %(default)s")
-    parser.add_argument("--frames", type=int, default=20, help="frames timed (%(default)s)")
-    parser.add_argument("--warmup", type=int, default=3, help="frames before (%(default)s)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("config", help="of an STMask: a file, or the name of a config")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        default=[360, 640],
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the frames, in pixels (default: 360 640)",
+    )
+    parser.add_argument(
+        "--instances",
+        type=int,
+        default=10,
+        metavar="N",
+        help="instances that are carried to each frame (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=20,
+        metavar="N",
+        help="frames to time (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--warmup",
+        type=int,
+        default=3,
+        metavar="N",
+        help="frames before those, which do not count (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device",
+        default="cuda" if torch.cuda.is_available() else "cpu",
+        metavar="NAME",
+        help="where to run, such as cpu or cuda:0 (default: a GPU if there is one)",
+    )
     return parser.parse_args()
 
 

@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -71,6 +71,7 @@ PROBLEMS = (
 NOTHING_YET = "stopped before the first frame; nothing was written"
 SIGNAL_CODES = 128  # exit codes from here on are signals, as the shell has it
 ESCAPE = 27
+NAMES_SHOWN = 8  # of the classes that a model knows
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -81,10 +82,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "video", help="video file, folder or pattern ('shots/*.jpg') of images, or camera index"
     )
     parser.add_argument(
-        "config", help="config of the model: a file, or the name of one that comes with the package"
+        "config", help="a file, or the name of a config that comes with the package"
     )
     parser.add_argument(
-        "checkpoint", nargs="?", help="weights, file or URL; default: those shipped for the config"
+        "checkpoint",
+        nargs="?",
+        help="weights: a file or an address (default: those shipped for the config)",
     )
     parser.add_argument(
         "--input", action="append", default=[], metavar="VIDEO", help="a further video; repeatable"
@@ -97,24 +100,43 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="write this; the ending tells the format (a folder without one: id maps); repeatable",
     )
     parser.add_argument(
-        "--out-dir", metavar="DIR", help="write all formats to DIR, named after the videos"
+        "--out-dir", metavar="FOLDER", help="write all formats to it, named after the videos"
     )
     parser.add_argument(
-        "--formats", nargs="+", choices=ENDINGS, default=list(ENDINGS), help=FORMATS_HELP
+        "--formats",
+        nargs="+",
+        choices=ENDINGS,
+        default=list(ENDINGS),
+        help=f"what --out-dir writes (default: all of them); {FORMATS_HELP}",
     )
     parser.add_argument("--show", action="store_true", help="show it in a window; q ends it")
     parser.add_argument(
         "--score-thr",
         type=float,
         default=0.3,
-        help="leave out of pictures and tables what scores less (default %(default)s)",
+        metavar="SCORE",
+        help="leave out of pictures and tables what scores less (default: %(default)s)",
     )
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="keep these classes only")
-    parser.add_argument("--start", type=int, default=0, help="first frame, counted from 0")
-    parser.add_argument("--end", type=int, help="frame to stop before")
-    parser.add_argument("--stride", type=int, default=1, help="take every N-th frame", metavar="N")
     parser.add_argument(
-        "--fps", type=Fraction, help="frame rate of images (default 10)", metavar="RATE"
+        "--start",
+        type=int,
+        default=0,
+        metavar="N",
+        help="frame to begin with, counted from 0 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--end", type=int, metavar="N", help="frame to stop before (default: the video's end)"
+    )
+    parser.add_argument(
+        "--stride",
+        type=int,
+        default=1,
+        metavar="N",
+        help="take every N-th frame (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--fps", type=Fraction, metavar="RATE", help="frame rate of images (default: 10)"
     )
     parser.add_argument(
         "--enlarge",
@@ -127,16 +149,28 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=int,
         default=0,
         metavar="N",
-        help="draw the path of each track over the last N frames",
+        help="draw the path of each track over the last N frames, 0 for none "
+        "(default: %(default)s)",
     )
-    parser.add_argument("--device", help="e.g. cpu or cuda:0; default: a GPU if there is one")
     parser.add_argument(
-        "--batch-size", type=int, help="frames a call (default: 8 on a GPU, 1 on the CPU)"
+        "--device",
+        metavar="NAME",
+        help="where to run, such as cpu or cuda:0 (default: a GPU if there is one)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="frames a call (default: 8 on a GPU, 1 on the CPU)",
     )
     parser.add_argument("--autocast", action="store_true", help="run in mixed precision")
     parser.add_argument("--channels-last", action="store_true", help="store channels innermost")
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, help="settings for the config, KEY=VALUE"
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="override settings of the config: model.clip_length=9 key=[a,b] ...",
     )
     args = parser.parse_args(argv)
     problem = find_problem(args)
@@ -388,7 +422,10 @@ def summary(this: Run, score_thr: float) -> str:
         names = (f"{video.classes[label]} {n}" for label, n in labels.most_common())
         lines.append(f"tracks: {labels.total()} ({', '.join(names)})")
     else:
-        lines.append(f"tracks: none, nothing scored {score_thr:g} or more")
+        lines.append(
+            f"tracks: none, nothing scored {score_thr:g} or more; the model knows: "
+            f"{list_classes(video.classes)}"
+        )
     if video.num_broken:
         lines.append(f"note: {video.num_broken} frames cannot be decoded and are left out")
     written = [sink for sink in this.sinks if sink.written]
@@ -401,6 +438,12 @@ def summary(this: Run, score_thr: float) -> str:
             f"note: the source announces {video.num_frames} frames, {this.num_frames} could be read"
         )
     return "\n".join(lines)
+
+
+def list_classes(names: Sequence[str]) -> str:
+    """The first of some names, and how many there are if these are not all."""
+    shown = ", ".join(names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown}, ... ({len(names)} classes)"
 
 
 def main(argv: list[str] | None = None) -> int:

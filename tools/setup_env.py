@@ -75,12 +75,16 @@ def parse_args() -> argparse.Namespace:
         description=__doc__.splitlines()[0],
         epilog="example: python3 tools/setup_env.py --venv .venv",
     )
-    parser.add_argument("--venv", default=".venv", help="directory to make it in (%(default)s)")
+    parser.add_argument(
+        "--venv", default=".venv", metavar="FOLDER", help="where to make it (default: %(default)s)"
+    )
     parser.add_argument(
         "--openmmlab",
         type=Path,
         default=REQUIREMENTS / "openmmlab.txt",
-        help="pins of mmengine, mmcv and mmdet: the maintained line, or openmmlab-original.txt",
+        metavar="FILE.txt",
+        help="pins of mmengine, mmcv and mmdet: openmmlab.txt, the maintained line, or "
+        "openmmlab-original.txt (default: requirements/openmmlab.txt)",
     )
     return parser.parse_args()
 

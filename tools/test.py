@@ -18,9 +18,15 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config file")
+    parser.add_argument(
+        "config", help="a file, or the name of a config that comes with the package"
+    )
     parser.add_argument("checkpoint", help="weights: a file or an address")
-    parser.add_argument("--work-dir", help="for logs; default: work_dirs/<name of the config>")
+    parser.add_argument(
+        "--work-dir",
+        metavar="FOLDER",
+        help="for logs (default: work_dirs/<name of the config>)",
+    )
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -32,7 +38,7 @@ def parse_args() -> argparse.Namespace:
         "--data-root",
         action="append",
         default=[],
-        metavar="DIR",
+        metavar="FOLDER",
         help="folder of the dataset; where a config has several, OLD=NEW once for each",
     )
     parser.add_argument(
@@ -40,14 +46,22 @@ def parse_args() -> argparse.Namespace:
         metavar="RESULTS.json",
         help="write the tracks in the official YouTube-VIS format, and zipped for its server",
     )
-    parser.add_argument("--show-dir", metavar="DIR", help="write a video with its tracks for each")
+    parser.add_argument(
+        "--show-dir", metavar="FOLDER", help="write a video with its tracks for each"
+    )
     parser.add_argument(
         "--show-score-thr",
         type=float,
         default=0.3,
+        metavar="SCORE",
         help="lowest score that --show-dir draws (default: %(default)s)",
     )
-    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
+    parser.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm", "mpi"),
+        default="none",
+        help="what started the processes of a distributed run (default: %(default)s)",
+    )
     args = parser.parse_args()
     if args.out and not args.out.endswith(".json"):
         parser.error(f"--out must end in .json, got {args.out}")
@@ -60,9 +74,9 @@ def prepare(args: argparse.Namespace):
     from mmvis_plugin.utils import config as tools
 
     cfg = tools.load_config(args.config, args.cfg_options, args.data_root)
+    tools.require_data(cfg, ["test_dataloader"])
     tools.set_work_dir(cfg, args.work_dir)
     cfg.load_from, cfg.resume = str(check_checkpoint(args.checkpoint)), False
-    tools.require_data(cfg, ["test_dataloader"])
     tools.remove_discriminator(cfg)
     if args.out:
         tools.set_result_file(cfg, args.out)
@@ -72,24 +86,44 @@ def prepare(args: argparse.Namespace):
     return cfg
 
 
-def main() -> None:
-    args = parse_args()
+def test(cfg, args: argparse.Namespace) -> None:
     from mmengine.runner import Runner
 
-    from mmvis_plugin.datasets import DatasetError
-    from mmvis_plugin.utils import (
-        CheckpointError,
-        ConfigError,
-        forbid_unsafe_loading,
-        set_launcher,
-    )
+    from mmvis_plugin.utils import config as tools
+
+    with tools.naming_settings(cfg):
+        runner = Runner.from_cfg(cfg)
+        require_fit(runner, args)
+        runner.test()
+
+
+def require_fit(runner, args: argparse.Namespace) -> None:
+    """Make sure that the checkpoint is one of this model, trained on the classes of this data."""
+    from mmengine.model import is_model_wrapper
+
+    from mmvis_plugin.utils import load_checkpoint_safely
+    from mmvis_plugin.utils.checkpoint import class_names, fill_model
+    from mmvis_plugin.utils.config import require_classes
+
+    checkpoint = load_checkpoint_safely(args.checkpoint)
+    meta = getattr(runner.test_dataloader.dataset, "metainfo", {})
+    classes = meta.get("classes") or ()
+    require_classes(runner.cfg, class_names(checkpoint), classes, args.checkpoint)
+    # The Runner loads it again, as its hooks want it, but would go on with what does not fit.
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    fill_model(model, checkpoint, args.checkpoint, args.config)
+
+
+def main() -> None:
+    args = parse_args()
+    from mmvis_plugin.utils import CheckpointError, forbid_unsafe_loading, set_launcher
 
     forbid_unsafe_loading()
     try:
         cfg = prepare(args)
         set_launcher(cfg, args.launcher)
-        Runner.from_cfg(cfg).test()
-    except (CheckpointError, ConfigError, DatasetError) as error:
+        test(cfg, args)
+    except (CheckpointError, OSError, ValueError) as error:  # ValueError: of config, data or metric
         sys.exit(f"error: {error}")
 
 

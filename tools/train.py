@@ -22,8 +22,14 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("config", help="config file")
-    parser.add_argument("--work-dir", help="default: work_dirs/<name of the config>")
+    parser.add_argument(
+        "config", help="a file, or the name of a config that comes with the package"
+    )
+    parser.add_argument(
+        "--work-dir",
+        metavar="FOLDER",
+        help="for logs and checkpoints (default: work_dirs/<name of the config>)",
+    )
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -35,7 +41,7 @@ def parse_args() -> argparse.Namespace:
         "--data-root",
         action="append",
         default=[],
-        metavar="DIR",
+        metavar="FOLDER",
         help="folder of the dataset; where a config has several, OLD=NEW once for each",
     )
     parser.add_argument(
@@ -43,7 +49,7 @@ def parse_args() -> argparse.Namespace:
         nargs="?",
         const="auto",
         metavar="CHECKPOINT",
-        help="go on from a checkpoint, by default from the latest in the work directory, if any",
+        help="go on from a checkpoint; without a name from the latest in the work directory",
     )
     parser.add_argument(
         "--no-pretrained",
@@ -52,9 +58,17 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision (needs a GPU)")
     parser.add_argument(
-        "--seed", type=int, help="default: the config's; a resumed run keeps its own"
+        "--seed",
+        type=int,
+        metavar="N",
+        help="of the run (default: the config's); a resumed run keeps its own",
     )
-    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm", "mpi"), default="none")
+    parser.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm", "mpi"),
+        default="none",
+        help="what started the processes of a distributed run (default: %(default)s)",
+    )
     return parser.parse_args()
 
 
@@ -63,6 +77,8 @@ def prepare(args: argparse.Namespace):
     from mmvis_plugin.utils import config as tools
 
     cfg = tools.load_config(args.config, args.cfg_options, args.data_root)
+    validating = cfg.get("val_cfg") is not None
+    tools.require_data(cfg, ["train_dataloader"] + ["val_dataloader"] * validating)
     tools.set_work_dir(cfg, args.work_dir)
     tools.set_seed(cfg, args.seed)
     if args.amp:
@@ -74,15 +90,23 @@ def prepare(args: argparse.Namespace):
     if resume:
         tools.set_resume(cfg, resume)
     tools.check_pretrained(cfg)
-    validating = cfg.get("val_cfg") is not None
-    tools.require_data(cfg, ["train_dataloader"] + ["val_dataloader"] * validating)
     return cfg
+
+
+def train(cfg) -> None:
+    from mmengine.runner import Runner
+
+    from mmvis_plugin.utils import config as tools
+
+    with tools.naming_settings(cfg):
+        runner = Runner.from_cfg(cfg)
+        meta = getattr(runner.train_dataloader.dataset, "metainfo", {})
+        tools.require_class_counts(cfg, meta.get("classes") or ())
+        runner.train()
 
 
 def main() -> None:
     args = parse_args()
-    from mmengine.runner import Runner
-
     from mmvis_plugin.datasets import DatasetError
     from mmvis_plugin.utils import (
         CheckpointError,
@@ -95,7 +119,7 @@ def main() -> None:
     try:
         cfg = prepare(args)
         set_launcher(cfg, args.launcher)
-        Runner.from_cfg(cfg).train()
+        train(cfg)
     except (CheckpointError, ConfigError, DatasetError) as error:
         sys.exit(f"error: {error}")
 

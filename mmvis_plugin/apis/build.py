@@ -1,9 +1,8 @@
 """A trained model from its config: where both are found, and how they are put together."""
 
-import difflib
+import copy
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -14,10 +13,17 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmvis_plugin.resources import resource_root
-from mmvis_plugin.utils.checkpoint import CheckpointError, load_checkpoint_safely
-
-CLASS_COUNTS = ("num_classes", "num_things_classes")  # what heads call the number of classes
+from mmvis_plugin.utils.checkpoint import class_names, fill_model, load_checkpoint_safely
+from mmvis_plugin.utils.config import (
+    class_counts,
+    load_config,
+    naming_settings,
+    pretrained_weights,
+    remove_discriminator,
+    remove_pretrained,
+    set_options,
+    shipped_configs,
+)
 
 
 def list_configs(with_weights: bool = False) -> list[str]:
@@ -26,7 +32,7 @@ def list_configs(with_weights: bool = False) -> list[str]:
     Args:
         with_weights: Only those whose own weights come with the package as well.
     """
-    configs = _shipped_configs()
+    configs = shipped_configs()
     return sorted(name for name, path in configs.items() if not with_weights or _has_weights(path))
 
 
@@ -65,8 +71,8 @@ def build_video_segmentor(
         FileNotFoundError: If there is no such config, or if the config ships no weights and no
             checkpoint was given; the message says where weights come from.
         CheckpointError: If the checkpoint is missing, damaged, unsafe, or does not fit the model.
-        ValueError: If the device is not there, the config's model is not a video segmentor, or
-            neither the checkpoint nor the config names the classes.
+        ValueError: If the device is not there, the config cannot be used or its model is not a
+            video segmentor, or neither the checkpoint nor the config names the classes.
 
     Examples:
         >>> model = build_video_segmentor("maskprop_r18_shapes")
@@ -79,12 +85,13 @@ def build_video_segmentor(
     weights = load_checkpoint_safely(checkpoint) if checkpoint else {}
 
     init_default_scope(cfg.get("default_scope", "mmdet"))
-    model = revert_sync_batchnorm(MODELS.build(_model_config(cfg)))
+    with naming_settings(cfg):
+        model = revert_sync_batchnorm(MODELS.build(_model_config(cfg)))
     if not all(hasattr(model, method) for method in ("start_video", "step", "finish")):
         raise ValueError(f"{name}: its model {type(model).__name__} is not a video segmentor")
-    classes = _class_names(weights, cfg)
+    classes = class_names(weights) or _configured_classes(cfg)
     if checkpoint:
-        _load_weights(model, weights.get("state_dict", weights), checkpoint, name)
+        fill_model(model, weights, checkpoint, name)
     else:
         _initialize(model)
         classes = classes or _numbered_classes(cfg)
@@ -138,30 +145,11 @@ def _test_dataset(cfg: Config) -> dict:
 
 
 def _load_config(config: str | os.PathLike | Config, cfg_options: dict | None) -> Config:
-    cfg = config.copy() if isinstance(config, Config) else Config.fromfile(_find_config(config))
-    if cfg_options:
-        cfg.merge_from_dict(cfg_options)
+    if not isinstance(config, Config):
+        return load_config(config, cfg_options)
+    cfg = config.copy()
+    set_options(cfg, cfg_options or {})
     return cfg
-
-
-def _find_config(config: str | os.PathLike) -> Path:
-    path = Path(config)
-    if path.is_file():
-        return path
-    shipped = _shipped_configs()
-    name = path.name.removesuffix(".py")
-    if path.name == str(config) and name in shipped:
-        return shipped[name]
-    close = difflib.get_close_matches(name, shipped, n=3)
-    raise FileNotFoundError(
-        f"{config}: no such config file, and none of the {len(shipped)} configs that come with "
-        f"the package has this name{'; close to it: ' + ', '.join(close) if close else ''}"
-    )
-
-
-def _shipped_configs() -> dict[str, Path]:
-    paths = (resource_root() / "configs").glob("*/*.py")
-    return {path.stem: path for path in paths}
 
 
 def _find_device(device: str | torch.device | None) -> torch.device:
@@ -180,56 +168,25 @@ def _shipped_weights(cfg: Config, name: str) -> str:
     if shipped:
         if not Path(shipped).is_file():
             raise FileNotFoundError(
-                f"{shipped}: the weights that {name} ships are missing; "
+                f"{os.path.normpath(shipped)}: the weights that {name} ships are missing; "
                 "make them with `make weights`, or give a checkpoint"
             )
         return shipped
     advice = f"train it with `python tools/train.py {name}` and give the checkpoint"
-    if cfg.get("weights_url"):
-        advice = f"download {cfg.weights_url} and give the file as the checkpoint"
-    elif start := _starting_weights(cfg):
-        advice += f" (training starts from {start})"
+    start = pretrained_weights(cfg)
+    if start:
+        advice += f" (training starts from {start.get('load_from') or next(iter(start.values()))})"
     raise FileNotFoundError(f"{name} ships no trained weights: {advice}")
-
-
-def _starting_weights(cfg: Config) -> str | None:
-    """Where training starts from: the whole model's weights, or the backbone's."""
-    if cfg.get("load_from"):
-        return cfg.load_from
-    return next((c["checkpoint"] for c in _pretrained_inits(cfg.model.to_dict())), None)
-
-
-def _pretrained_inits(config) -> Iterator[dict]:
-    """All ``init_cfg`` of type Pretrained in a model's config."""
-    if isinstance(config, dict):
-        if config.get("type") == "Pretrained" and "checkpoint" in config:
-            yield config
-        config = list(config.values())
-    if isinstance(config, list | tuple):
-        for value in config:
-            yield from _pretrained_inits(value)
 
 
 def _model_config(cfg: Config) -> ConfigDict:
     """The model's config, with the Runner's default, without what only training needs."""
-    model = cfg.model.to_dict()
-    if model.get("discriminator"):
-        model["discriminator"] = None
+    cfg = copy.deepcopy(cfg)
+    remove_pretrained(cfg)
+    remove_discriminator(cfg)
     if cfg.get("data_preprocessor"):
-        model.setdefault("data_preprocessor", cfg.data_preprocessor.to_dict())
-    return ConfigDict(_without_pretrained(model))
-
-
-def _without_pretrained(config):
-    if isinstance(config, dict):
-        return {
-            key: _without_pretrained(value)
-            for key, value in config.items()
-            if not (isinstance(value, dict) and value.get("type") == "Pretrained")
-        }
-    if isinstance(config, list | tuple):
-        return type(config)(_without_pretrained(value) for value in config)
-    return config
+        cfg.model.setdefault("data_preprocessor", cfg.data_preprocessor)
+    return cfg.model
 
 
 def _initialize(model: nn.Module) -> None:
@@ -243,45 +200,10 @@ def _initialize(model: nn.Module) -> None:
         logger.setLevel(level)
 
 
-def _load_weights(model: nn.Module, state: dict, checkpoint, name: str) -> None:
-    try:
-        result = model.load_state_dict(state, strict=False)
-    except (AttributeError, RuntimeError) as error:  # no tensors, or tensors of other shapes
-        raise CheckpointError(f"{checkpoint} does not fit {name}: {_in_one_line(error)}") from error
-    if result.missing_keys:
-        some = ", ".join(result.missing_keys[:3])
-        raise CheckpointError(
-            f"{checkpoint} does not fit {name}: it lacks {len(result.missing_keys)} of the "
-            f"model's parameters ({some}, ...)"
-        )
-
-
-def _in_one_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines()]
-    return lines[1] if len(lines) > 1 else lines[0]
-
-
-def _class_names(weights: dict, cfg: Config) -> tuple[str, ...]:
-    meta = weights.get("meta") or {}
-    dataset_meta = {key.lower(): v for key, v in (meta.get("dataset_meta") or {}).items()}
-    candidates = (
-        dataset_meta.get("classes"),
-        meta.get("CLASSES"),
-        (_test_dataset(cfg).get("metainfo") or {}).get("classes"),
-    )
-    return next((tuple(classes) for classes in candidates if classes), ())
+def _configured_classes(cfg: Config) -> tuple[str, ...]:
+    return tuple((_test_dataset(cfg).get("metainfo") or {}).get("classes") or ())
 
 
 def _numbered_classes(cfg: Config) -> tuple[str, ...]:
-    counts = [value for key, value in _items(cfg.model.to_dict()) if key in CLASS_COUNTS]
-    return tuple(f"class {number}" for number in range(max(counts, default=1)))
-
-
-def _items(config) -> Iterator[tuple]:
-    """Every key and value in a nested config."""
-    if isinstance(config, dict):
-        yield from config.items()
-        config = list(config.values())
-    if isinstance(config, list | tuple):
-        for value in config:
-            yield from _items(value)
+    count = max(class_counts(cfg).values(), default=1)
+    return tuple(f"class {number}" for number in range(count))

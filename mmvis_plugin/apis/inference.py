@@ -420,6 +420,11 @@ class ModelRun:
     ) -> PreparedFrame:
         """Send a frame through the config's test pipeline.
 
+        Args:
+            image: (H, W, 3) uint8 BGR, as it was read.
+            number: Of the frame in its video, from 0; its result carries it as ``frame_id``.
+            timing: When the frame is shown, if known; handed on with the result.
+
         Raises:
             ValueError: If it is not a uint8 array of shape (H, W, 3).
         """

@@ -153,7 +153,15 @@ class Sink(ABC):
 
 
 def visible_tracks(result: FrameResult, score_thr: float) -> list[TrackedObject]:
-    """Objects of a frame that score at least ``score_thr``, by rising score."""
+    """The objects of a frame that are sure enough to be shown.
+
+    Args:
+        result: Of the frame.
+        score_thr: Least score of an object in this frame, in [0, 1].
+
+    Returns:
+        list[TrackedObject]: By rising score, so that in a picture the surer one is painted on top.
+    """
     chosen = [track for track in result.tracks if track.score >= score_thr]
     return sorted(chosen, key=lambda track: track.score)
 
@@ -330,7 +338,16 @@ class MOTSSink(Sink):
 
 
 def disjoint_masks(tracks: Sequence[TrackedObject], size: tuple[int, int]) -> list[dict]:
-    """Masks without what later tracks cover of them, as COCO RLE."""
+    """Masks without what later tracks cover of them.
+
+    Args:
+        tracks: N objects of one frame.
+        size: Its width and height in pixels.
+
+    Returns:
+        list[dict]: N COCO RLEs with ``size`` [H, W] and ``counts`` in bytes, no two of which
+        overlap; some may be empty.
+    """
     rles = [track.rle for track in tracks]
     if len(rles) < 2 or mask_utils.area(mask_utils.merge(rles)) == mask_utils.area(rles).sum():
         return rles

@@ -66,7 +66,13 @@ class TrackSpool:
         self._database.execute("BEGIN")
 
     def add(self, result: FrameResult, tracks: Sequence[TrackedObject], with_masks: bool) -> None:
-        """Write what is present of ``tracks`` in a frame."""
+        """Write what is present of some tracks in a frame.
+
+        Args:
+            result: Of the frame, which gives its number and time.
+            tracks: Objects of that frame. One whose mask is empty counts as absent.
+            with_masks: Whether the masks are kept as well, or their areas alone.
+        """
         time = float(result.timing.start)
         rows = [
             (

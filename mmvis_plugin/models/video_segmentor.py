@@ -132,7 +132,7 @@ class VideoSegmentor(BaseModel):
 
         Raises:
             ValueError: If the batch holds more than one clip.
-            RuntimeError: If frames are missing, repeated or out of order.
+            ValueError: If frames are missing, repeated or out of order.
         """
         if len(data_samples) != 1:
             raise ValueError(
@@ -165,7 +165,7 @@ class VideoSegmentor(BaseModel):
             or stream.num_frames != first
             or stream.meta.get("video_id") != metas[0].get("video_id")
         ):
-            raise RuntimeError(
+            raise ValueError(
                 f"frame {first} of video {metas[0].get('video_id')} does not follow the frame "
                 "before it: test with TrackImgSampler, which feeds whole videos in order"
             )

@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+from torch import nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 # Seconds without a single byte after which a download counts as failed.
 DOWNLOAD_TIMEOUT = 30
@@ -188,6 +190,50 @@ def check_checkpoint(path: str | os.PathLike, extra_types: Iterable[type] = ()) 
     """
     load_checkpoint_safely(path, extra_types)
     return local_checkpoint(path)
+
+
+def fill_model(
+    model: nn.Module, checkpoint: dict[str, Any], name: str | os.PathLike, config: str
+) -> None:
+    """Load the weights of a checkpoint into a model, every one of which must be there.
+
+    What the checkpoint holds beyond the model, such as the discriminator of its training, stays
+    unused.
+
+    Args:
+        model: The model, changed in place.
+        checkpoint: Weights by themselves or under ``state_dict``; also those of a model inside of
+            a wrapper for several processes.
+        name: The checkpoint's name, for messages.
+        config: The model's, for messages.
+
+    Raises:
+        CheckpointError: The model has parameters that the checkpoint lacks or has in other shapes.
+    """
+    state = checkpoint.get("state_dict", checkpoint)
+    try:
+        consume_prefix_in_state_dict_if_present(state, "module.")
+        missing = model.load_state_dict(state, strict=False).missing_keys
+    except (AttributeError, RuntimeError, TypeError) as error:  # no tensors, or of other shapes
+        lines = [line.strip() for line in str(error).splitlines()]
+        reason = lines[1] if len(lines) > 1 else lines[0]
+        raise CheckpointError(f"{name} does not fit {config}: {reason}") from error
+    if missing:
+        some = ", ".join([*missing[:3], "..."] if len(missing) > 3 else missing)
+        raise CheckpointError(
+            f"{name} does not fit {config}: it lacks {len(missing)} of the model's parameters "
+            f"({some})"
+        )
+
+
+def class_names(checkpoint: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the classes that a model was trained on; none if its checkpoint does not tell.
+
+    MMEngine stores them with the dataset's meta, MMDetection 2 stored them by themselves.
+    """
+    meta = checkpoint.get("meta") or {}
+    dataset_meta = {key.lower(): value for key, value in (meta.get("dataset_meta") or {}).items()}
+    return tuple(dataset_meta.get("classes") or meta.get("CLASSES") or ())
 
 
 @contextmanager

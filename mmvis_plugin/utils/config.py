@@ -1,12 +1,23 @@
 """What the command line tools do to a config before the Runner sees it."""
 
+import difflib
+import inspect
+import linecache
 import os
-from collections.abc import Callable, Iterator, Sequence
+import re
+import textwrap
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.runner import Runner
+
+from mmvis_plugin.resources import resource_root
 
 from .checkpoint import (
     CheckpointDownloadError,
@@ -20,40 +31,183 @@ from .checkpoint import (
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 EVALUATORS = ("val_evaluator", "test_evaluator")
 
+# What is read of a config: the Runner's arguments, what it looks up later, and what is our own.
+KEYS = {
+    *inspect.signature(Runner).parameters,
+    "activation_checkpointing",
+    "compile",
+    "custom_imports",
+    "efficient_conv_bn_eval",
+    "find_unused_parameters",
+    "model_wrapper_cfg",
+    "sync_bn",
+    "shipped_weights",
+} - {"cfg"}
+
+CLASS_COUNTS = ("num_classes", "num_things_classes")  # what heads call the number of classes
+# Parts of a model whose classes, where they have any, are not those of the dataset.
+OTHER_CLASSES = {"backbone", "reid", "rpn_head", "semantic_head"}
+
 
 class ConfigError(ValueError):
     """A config, or a command line option about it, that cannot be used."""
 
 
+class ConfigNotFoundError(ConfigError, FileNotFoundError):
+    """There is no such config."""
+
+
+# --- reading ----------------------------------------------------------------------------------
+
+
 def load_config(
-    path: str, options: dict[str, Any] | None = None, data_roots: Sequence[str] = ()
+    path: str | os.PathLike, options: dict[str, Any] | None = None, data_roots: Sequence[str] = ()
 ) -> Config:
-    """Read a config file and apply the options every tool has.
+    """Read a config and apply the options every tool has.
 
     Args:
-        path: Config file.
-        options: ``--cfg-options``, by dotted key.
+        path: Config file, or the name of a config that comes with the package.
+        options: ``--cfg-options``, see :func:`set_options`.
         data_roots: ``--data-root``, see :func:`set_data_root`.
 
     Returns:
         Config: The config.
 
     Raises:
-        ConfigError: There is no such file, or an option does not fit it.
+        ConfigNotFoundError: There is no such config.
+        ConfigError: It cannot be read, or an option does not fit it.
     """
-    if not os.path.isfile(path):
-        raise ConfigError(f"The config file {path} does not exist.")
-    cfg = Config.fromfile(path)
-    if options:
-        cfg.merge_from_dict(options)
+    cfg = _read(path)
+    set_options(cfg, options or {})
     set_data_root(cfg, data_roots)
     return cfg
+
+
+def find_config(config: str | os.PathLike) -> Path:
+    """The file of a config.
+
+    Args:
+        config: A file, or the name of a config that comes with the package, with or without
+            ``.py``: ``maskprop_r18_shapes``.
+
+    Raises:
+        ConfigNotFoundError: There is neither; the message names configs whose names are close.
+    """
+    path = Path(config)
+    if path.is_file():
+        return path
+    shipped = shipped_configs()
+    name = path.name.removesuffix(".py")
+    if path.name == str(config) and name in shipped:
+        return shipped[name]
+    raise ConfigNotFoundError(
+        f"{config}: no such config file, and none of the {len(shipped)} configs that come with "
+        f"the package has this name{_close_to(name, shipped)}"
+    )
+
+
+def shipped_configs() -> dict[str, Path]:
+    """The configs that come with the package, by name."""
+    return {path.stem: path for path in (resource_root() / "configs").glob("[!_]*/*.py")}
+
+
+def set_options(cfg: Config, options: dict[str, Any]) -> None:
+    """Replace settings of a config.
+
+    Args:
+        cfg: Config, changed in place.
+        options: Values by dotted key: ``{'train_dataloader.batch_size': 1}``.
+
+    Raises:
+        ConfigError: Nothing reads such a setting, or it lies inside of something that is no dict.
+    """
+    known = {*cfg.keys(), *KEYS}
+    for option in options:
+        key = option.split(".")[0]
+        if key not in known:
+            raise ConfigError(
+                f"option {option}: the config has no {key}, and MMEngine knows none"
+                f"{_close_to(key, known)}"
+            )
+    try:
+        cfg.merge_from_dict(options)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ConfigError(f"options {', '.join(options)}: {_in_one_line(error)}") from error
+
+
+def _read(path: str | os.PathLike) -> Config:
+    file = find_config(path)
+    if file.suffix in (".pth", ".pt"):
+        raise ConfigError(f"{path} is a checkpoint, not a config: the order is CONFIG CHECKPOINT")
+    try:
+        return Config.fromfile(file)
+    except SyntaxError as error:
+        source = linecache.getline(str(file), error.lineno)
+        own = source.strip() == (error.text or source).strip()
+        line = f"line {error.lineno}" if own else f"line {error.lineno} of one of its bases"
+        raise ConfigError(f"{path} cannot be read as a config: {line}: {error.msg}") from error
+    except Exception as error:  # a config is a program: it can fail in any way
+        raise ConfigError(f"{path} cannot be read as a config: {_mistake(error)}") from error
+
+
+def _mistake(error: Exception) -> str:
+    """What went wrong in a config, and where."""
+    frames = traceback.extract_tb(error.__traceback__)
+    # The config, or the one of its bases that fails, runs as a module.
+    where = next((f"{f.filename}, line {f.lineno}: " for f in frames if f.name == "<module>"), "")
+    cause = error.__cause__ or error
+    return f"{where}{type(cause).__name__}: {_in_one_line(cause)}"
+
+
+def _close_to(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=3)
+    return f"; close to it: {', '.join(close)}" if close else ""
+
+
+def _in_one_line(error: Exception) -> str:
+    return textwrap.shorten(str(error), 300, placeholder=" ...")
 
 
 def set_work_dir(cfg: Config, work_dir: str | None) -> None:
     """Set the folder for logs and checkpoints: given, else the config's, else by its name."""
     default = os.path.join("work_dirs", Path(cfg.filename).stem)
     cfg.work_dir = work_dir or cfg.get("work_dir") or default
+
+
+# --- building ---------------------------------------------------------------------------------
+
+
+@contextmanager
+def naming_settings(cfg: Config) -> Iterator[None]:
+    """Within this context, a setting that fits no class is a :class:`ConfigError`.
+
+    The errors of Python and MMEngine name the setting, but not its place in the config.
+
+    Args:
+        cfg: Config from which something is built.
+    """
+    try:
+        yield
+    except (KeyError, TypeError) as error:
+        problems = _wrong_settings(cfg, str(error))
+        if not problems:
+            raise  # not the config's mistake
+        raise ConfigError("; ".join(problems)) from error
+
+
+def _wrong_settings(cfg: Config, message: str) -> list[str]:
+    """The settings that an error from building a config speaks of."""
+    nodes = [node for part in sorted(KEYS & cfg.keys()) for node in _dicts(cfg[part], part)]
+    if found := re.search(r"(\w+) is not in the \S+ registry", message):
+        places = (name for name, node in nodes if _type_name(node) == found[1])
+        return [f"{name}.type: there is no {found[1]}" for name in places]
+    if found := re.search(r"(\w+)\.__init__\(\) got an unexpected .*'(\w+)'", message):
+        owner, key = found.groups()
+        places = [(name, _type_name(node) or owner) for name, node in nodes if key in node]
+        # A class may hand the argument on to the one it inherits from, which the error names.
+        places = [place for place in places if place[1] == owner] or places
+        return [f"{name}.{key}: {kind} takes no such argument" for name, kind in places]
+    return []
 
 
 # --- data -------------------------------------------------------------------------------------
@@ -128,14 +282,14 @@ def require_data(cfg: Config, dataloaders: Sequence[str]) -> None:
     for name, dataset in dataset_configs(cfg, dataloaders):
         root = dataset["data_root"]
         # BaseDataset joins the same way: an absolute path stays.
-        wanted = [os.path.join(root, dataset["ann_file"])] if dataset.get("ann_file") else []
+        wanted = [_annotation_file(dataset)] if dataset.get("ann_file") else []
         prefixes = (dataset.get("data_prefix") or {}).values()
         wanted += [os.path.join(root, prefix) for prefix in prefixes if prefix]
         missing = [path for path in wanted if "://" not in path and not os.path.exists(path)]
         if missing:
             raise ConfigError(
                 f"{' and '.join(missing)}, which {name} needs, cannot be found. "
-                f"{_how_to_get(root, missing[0])} "
+                f"{_how_to_get(root, missing[0])}. "
                 "If the data is elsewhere, point to it: --data-root DIR"
             )
 
@@ -143,12 +297,18 @@ def require_data(cfg: Config, dataloaders: Sequence[str]) -> None:
 def _how_to_get(root: str, missing: str) -> str:
     converters = "python tools/dataset_converters"
     if "shapes" in root:
-        return f"Create it: {converters}/make_shapes_vis.py --out {root.rstrip(os.sep)}"
+        folder = root.rstrip(os.sep)
+        size = " --videos 1200 60" if folder.endswith("_large") else ""
+        return f"Create it: {converters}/make_shapes_vis.py --out {folder}{size}"
     folder, name = os.path.split(missing)
     whole = os.path.join(folder, name.split("_sub-")[0] + ".json")
     if "_sub-" in name and os.path.isfile(whole):
         return f"Create it: {converters}/split_ytvis.py {whole}"
-    return "docs/datasets.md tells where to download the datasets and how to lay them out."
+    return "docs/datasets.md tells where to download the datasets and how to lay them out"
+
+
+def _annotation_file(dataset: dict) -> str:
+    return os.path.join(dataset["data_root"], dataset["ann_file"])
 
 
 def _folder(path: str) -> str:
@@ -160,6 +320,82 @@ def _split_move(text: str) -> tuple[str, str]:
     if not (old and separator and new):
         raise ConfigError(f"With several --data-root each is OLD=NEW, not {text!r}")
     return _folder(old), _folder(new)
+
+
+# --- classes ----------------------------------------------------------------------------------
+
+
+def class_counts(cfg: Config) -> dict[str, int]:
+    """Numbers of classes that the model's parts are built for, by dotted name."""
+    return {
+        f"{name}.{key}": node[key]
+        for name, node in _dicts(cfg.model, "model")
+        for key in CLASS_COUNTS
+        if isinstance(node.get(key), int)
+    }
+
+
+def require_class_counts(cfg: Config, classes: Sequence[str]) -> None:
+    """Make sure that a model is built for the classes it is to be trained on.
+
+    Args:
+        cfg: Config.
+        classes: Names of the training data's classes; none if they are not known.
+
+    Raises:
+        ConfigError: A part of the model is built for another number.
+    """
+    wrong = [
+        f"{name} is {count}"
+        for name, count in class_counts(cfg).items()
+        if count != len(classes) and not OTHER_CLASSES & {*name.split(".")}
+    ]
+    if classes and wrong:
+        them = "it" if len(wrong) == 1 else "them"
+        raise ConfigError(
+            f"{_source_of_classes(cfg, 'train_dataloader')} has {len(classes)} classes "
+            f"({_some(classes)}), but {' and '.join(wrong)}: set {them} to {len(classes)}"
+        )
+
+
+def require_classes(
+    cfg: Config, trained: Sequence[str], classes: Sequence[str], checkpoint: str
+) -> None:
+    """Make sure that a model was trained on the classes it is to be tested on.
+
+    Args:
+        cfg: Config.
+        trained: Class names of the checkpoint; none if it does not tell.
+        classes: Class names of the test data; none if they are not known.
+        checkpoint: Its name, for the message.
+
+    Raises:
+        ConfigError: They differ, or are in another order.
+    """
+    if not (trained and classes) or list(trained) == list(classes):
+        return
+    pairs = enumerate(zip_longest(trained, classes))
+    first = next(number for number, (theirs, ours) in pairs if theirs != ours)
+    raise ConfigError(
+        f"{checkpoint} was trained on other classes than "
+        f"{_source_of_classes(cfg, 'test_dataloader')} has ({len(trained)}: "
+        f"{_some(trained, first)}; here {len(classes)}: {_some(classes, first)}): use the config "
+        "of its dataset"
+    )
+
+
+def _source_of_classes(cfg: Config, dataloader: str) -> str:
+    """The annotation file of a data loader, the first of them where it has several."""
+    datasets = (dataset for _, dataset in dataset_configs(cfg, [dataloader]))
+    files = (_annotation_file(dataset) for dataset in datasets if dataset.get("ann_file"))
+    return next(files, dataloader)
+
+
+def _some(names: Sequence[str], first: int = 0) -> str:
+    """Three of some names, from one of them on."""
+    before = ["..."] if first else []
+    after = ["..."] if len(names) > first + 3 else []
+    return ", ".join([*before, *names[first : first + 3], *after])
 
 
 # --- weights ----------------------------------------------------------------------------------
@@ -175,7 +411,7 @@ def pretrained_weights(cfg: Config) -> dict[str, str]:
     found = {name: node["checkpoint"] for name, node in _dicts(cfg.model, "model") if _loads(node)}
     if cfg.get("load_from"):
         found["load_from"] = cfg.load_from
-    return found
+    return {name: p if "://" in p else os.path.normpath(p) for name, p in found.items()}
 
 
 def remove_pretrained(cfg: Config) -> dict[str, str]:
@@ -211,18 +447,27 @@ def check_pretrained(cfg: Config) -> None:
         try:
             check_checkpoint(path)
         except CheckpointDownloadError as error:
-            message = f"{name}: {error}, or start without: --no-pretrained"
+            message = f"{name}: {error}, or start from random weights: --no-pretrained"
             raise CheckpointDownloadError(message) from error
         except CheckpointError as error:
-            message = f"{name}: {error} To start without it: --no-pretrained"
-            raise CheckpointError(message) from error
+            raise CheckpointError(
+                f"{name}: {error} {_origin(path)}To start from random weights: --no-pretrained"
+            ) from error
+
+
+def _origin(weights: str) -> str:
+    """What makes weights that the project ships, if they are of that kind."""
+    config = shipped_configs().get(Path(weights).stem)
+    if config is None:
+        return ""
+    command = f"tools/train.py {config.relative_to(resource_root())}"
+    return f"It comes from `{command}` (`make weights` makes all). "
 
 
 def _loads(node: Any) -> bool:
     if not isinstance(node, dict) or not node.get("checkpoint"):
         return False
-    kind = node.get("type")
-    return getattr(kind, "__name__", kind) in ("Pretrained", "PretrainedInit")
+    return _type_name(node) in ("Pretrained", "PretrainedInit")
 
 
 # --- resuming ---------------------------------------------------------------------------------
@@ -356,6 +601,12 @@ def _dicts(node: Any, name: str) -> Iterator[tuple[str, dict]]:
     elif isinstance(node, list | tuple):
         for index, value in enumerate(node):
             yield from _dicts(value, f"{name}.{index}")
+
+
+def _type_name(node: dict) -> str | None:
+    """What a dict is a config of; its type may be a name or a class."""
+    kind = node.get("type")
+    return getattr(kind, "__name__", kind)
 
 
 def _mapped(node: Any, function: Callable[[Any], Any]) -> Any:

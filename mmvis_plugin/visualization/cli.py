@@ -54,15 +54,21 @@ def picture_parser(
         description=doc, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("video", help="video file, or folder or pattern ('shots/*.jpg') of images")
-    parser.add_argument("config", help="config file, or the name of one that comes with us")
-    parser.add_argument("checkpoint", nargs="?", help="weights; default: those shipped")
+    parser.add_argument(
+        "config", help="a file, or the name of a config that comes with the package"
+    )
+    parser.add_argument(
+        "checkpoint",
+        nargs="?",
+        help="weights: a file or an address (default: those shipped for the config)",
+    )
     parser.add_argument("--out", required=True, metavar="FILE.png", help="picture to write")
     parser.add_argument(
         "--frames",
         type=positive,
         default=frames,
         metavar="N",
-        help=f"{frames_help} (default %(default)s)",
+        help=f"{frames_help} (default: %(default)s)",
     )
     add_layout(parser)
     add_model_options(parser)
@@ -70,41 +76,78 @@ def picture_parser(
 
 
 def add_layout(parser: argparse.ArgumentParser, columns: int = 5, width: int = 280) -> None:
-    """Add ``--columns`` and ``--width`` of the pictures on a sheet."""
+    """Add ``--columns`` and ``--width`` of the pictures on a sheet.
+
+    Args:
+        parser: To which they are added.
+        columns: Default of pictures in a row.
+        width: Default of a picture's width in pixels.
+    """
     parser.add_argument(
-        "--columns", type=positive, default=columns, help="pictures in a row (default %(default)s)"
+        "--columns",
+        type=positive,
+        default=columns,
+        metavar="N",
+        help="pictures in a row (default: %(default)s)",
     )
     parser.add_argument(
         "--width",
         type=positive,
         default=width,
-        help="of each picture in pixels (default %(default)s)",
+        metavar="PIXELS",
+        help="width of each picture (default: %(default)s)",
     )
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Add what part of the video is read, and how the model is built."""
-    from_to = "frame of the video to {}, counted from 0"
-    parser.add_argument("--start", type=int, default=0, help=from_to.format("begin with"))
-    parser.add_argument("--end", type=int, help=from_to.format("stop before"))
-    parser.add_argument("--stride", type=positive, default=1, help="take every N-th", metavar="N")
-    parser.add_argument("--device", help="e.g. cpu or cuda:0; default: a GPU if there is one")
+    parser.add_argument(
+        "--start",
+        type=int,
+        default=0,
+        metavar="N",
+        help="frame to begin with, counted from 0 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--end", type=int, metavar="N", help="frame to stop before (default: the video's end)"
+    )
+    parser.add_argument(
+        "--stride",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="take every N-th frame (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        help="where to run, such as cpu or cuda:0 (default: a GPU if there is one)",
+    )
     parser.add_argument(
         "--untrained",
         action="store_true",
         help="where there are no weights, run with random ones instead of giving up",
     )
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, help="settings for the config, KEY=VALUE"
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="override settings of the config: model.clip_length=9 key=[a,b] ...",
     )
 
 
 def add_key_frame(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add ``--at``, the frame that the picture is about."""
+    """Add ``--at``, the frame that the picture is about.
+
+    Args:
+        parser: To which it is added.
+        what: What the frame is for this tool, for the help.
+    """
     parser.add_argument(
         "--at",
         type=int,
-        metavar="FRAME",
+        metavar="N",
         help=f"{what}, counted from 0 among those read (default: the middle one)",
     )
 
@@ -118,7 +161,15 @@ def positive(text: str) -> int:
 
 
 def run_tool(show: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
-    """Run a tool; what is wrong with its input is one line and exit code 1."""
+    """Run a tool; what is wrong with its input is one line and exit code 1.
+
+    Args:
+        show: Makes the picture.
+        args: The command line; ``args.out`` is the picture to write.
+
+    Raises:
+        SystemExit: If the input is wrong or the picture cannot be written.
+    """
     try:
         check_picture_path(args.out)
         show(args)
@@ -185,6 +236,10 @@ def model_frames(model: nn.Module, reader: VideoReader, stop: int) -> Iterator[M
 
 def frame_at(number: int | None, num_frames: int) -> int:
     """The frame that ``--at`` asks for, by default the middle one.
+
+    Args:
+        number: What ``--at`` says, None for nothing.
+        num_frames: Length of the video.
 
     Raises:
         ValueError: If the video has no such frame.

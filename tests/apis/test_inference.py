@@ -5,6 +5,7 @@ import pytest
 import torch
 from fake_segmentor import CONFIG
 from mmengine.config import Config
+from mmengine.model import PretrainedInit
 
 from mmvis_plugin.apis import build_video_segmentor, segment_video
 from mmvis_plugin.apis.build import streaming_pipeline
@@ -161,6 +162,9 @@ def test_pretrained_weights_are_not_looked_up(config, checkpoint):
     options = {"model.backbone": {"depth": 50, "init_cfg": init}, "model.init_cfg": init}
     model = build_video_segmentor(config, checkpoint, "cpu", options)
     assert model.backbone == {"depth": 50} and model.init_cfg is None
+    options["model.backbone"]["init_cfg"] = [{"type": "Kaiming"}, {**init, "type": PretrainedInit}]
+    model = build_video_segmentor(config, checkpoint, "cpu", options)
+    assert model.backbone == {"depth": 50, "init_cfg": [{"type": "Kaiming"}]}
 
 
 def test_shipped_weights_are_the_default(config, tmp_path):
@@ -185,7 +189,6 @@ def test_shipped_weights_are_the_default(config, tmp_path):
             },
             "a.invalid/r50.pth",
         ),
-        ({"weights_url": "https://b.invalid/vis.pth"}, "download https://b.invalid/vis.pth"),
     ],
 )
 def test_config_without_weights_says_where_they_come_from(config, options, message):
@@ -198,6 +201,12 @@ def test_bad_input_is_named(config, checkpoint, tmp_path):
         build_video_segmentor(tmp_path / "nothing.py", checkpoint)
     with pytest.raises(CheckpointError, match="nothing.pth"):
         build_video_segmentor(config, tmp_path / "nothing.pth", "cpu")
+    with pytest.raises(ValueError, match=r"\.pth is a checkpoint, not a config"):
+        build_video_segmentor(checkpoint, config)
+    with pytest.raises(ValueError, match="model.nosuch: RedFinder takes no such argument"):
+        build_video_segmentor(config, checkpoint, "cpu", {"model.nosuch": 3})
+    with pytest.raises(ValueError, match="option modle.look_ahead: .* close to it: model"):
+        build_video_segmentor(config, checkpoint, "cpu", {"modle.look_ahead": 3})
     with pytest.raises(ValueError, match="cuda:99"):
         build_video_segmentor(config, checkpoint, "cuda:99")
     with pytest.raises(ValueError, match="'toaster'"):

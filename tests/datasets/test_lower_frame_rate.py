@@ -74,12 +74,15 @@ def test_without_annotations(tool):
 
 
 def test_bad_input_is_named(tool, tmp_path, monkeypatch):
-    broken = tmp_path / "broken.json"
+    whole, broken, bad = (tmp_path / f"{name}.json" for name in ("whole", "broken", "bad"))
+    whole.write_text(json.dumps(content()))
     broken.write_text(json.dumps(dict(annotations=[])))
+    bad.write_text("bad")
     for path, stride, message in (
-        (broken, "2", "broken.json: KeyError: 'videos'"),
-        (tmp_path / "none.json", "2", "none.json: FileNotFoundError"),
-        (broken, "0", "the stride must be at least 1"),
+        (broken, "2", "broken.json: key 'videos' is missing"),
+        (bad, "2", "bad.json is not valid JSON: Expecting value: line 1 column 1"),
+        (tmp_path / "none.json", "2", "No such file or directory: .*none.json"),
+        (whole, "0", "the stride must be at least 1"),
     ):
         monkeypatch.setattr(sys, "argv", ["x", str(path), "--stride", stride])
         with pytest.raises(SystemExit, match=f"^error: .*{message}"):

@@ -128,13 +128,28 @@ def test_files_and_table(tmp_path, capsys):
             dict(content_of([{0}, {0}]), videos=[video(0, 2)]),
             "annotation 1 is of video 1, which is not there",
         ),
+        (dict(annotations=[], categories=[]), "key 'videos' is missing"),
+        ([], "expected an object, got a list"),
+        (dict(content_of([{0}]), videos=[{}]), r"videos\[0\]: key 'id' is missing"),
+        (dict(content_of([{0}]), annotations=[{}]), r"annotations\[0\]: key 'id' is missing"),
+        (dict(content_of([{0}]), annotations={}), "'annotations' must be list"),
     ],
 )
 def test_unusable_input_is_explained(tmp_path, content, message):
     ann_file = tmp_path / "train.json"
     ann_file.write_text(json.dumps(content))
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(SystemExit, match=f"^error: {ann_file}.*{message}"):
         tool.main([str(ann_file)])
+    assert list(tmp_path.iterdir()) == [ann_file]
+
+
+def test_file_that_is_no_json_is_told_in_one_line(tmp_path):
+    ann_file = tmp_path / "bad.json"
+    ann_file.write_text("bad")
+    with pytest.raises(SystemExit) as stop:
+        tool.main([str(ann_file)])
+    reason = "Expecting value: line 1 column 1 (char 0)"
+    assert stop.value.code == f"error: {ann_file} is not valid JSON: {reason}"
 
 
 def test_bad_arguments_are_refused(tmp_path, capsys):

@@ -179,7 +179,8 @@ class TestSources:
         # The same holds where all scores are too low to be drawn.
         args = ["--out", tmp_path / "o.mp4", "--score-thr", "0.95"]
         code, printed, _ = run(demo, capsys, *inputs, *args)
-        assert code == 0 and "tracks: none, nothing scored 0.95 or more" in printed
+        nothing = "tracks: none, nothing scored 0.95 or more; the model knows: ball, box\n"
+        assert code == 0 and nothing in printed
 
     def test_broken_frame_in_the_middle_of_a_file(self, demo, inputs, tmp_path, capsys):
         broken = tmp_path / "broken.avi"
@@ -355,6 +356,11 @@ class TestWindow:
         monkeypatch.setattr(cv2, "namedWindow", no_windows)
         code, _, error = run(demo, capsys, *inputs, "--show")
         assert code == 1 and "error: --show: this OpenCV cannot open windows" in error
+
+
+def test_of_many_classes_some_are_named(demo):
+    assert demo.list_classes(tuple("abcdefgh")) == "a, b, c, d, e, f, g, h"
+    assert demo.list_classes(tuple("abcdefghi")) == "a, b, c, d, e, f, g, h, ... (9 classes)"
 
 
 def test_bad_arguments_are_refused_before_any_work(demo, inputs, tmp_path, capsys):

@@ -11,6 +11,8 @@ import logging
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,6 +30,7 @@ from mmvis_plugin.apis import VideoReader, VideoWriter
 gradio_client = pytest.importorskip("gradio_client", reason="needs the extra [web]")
 
 web_demo = importlib.import_module("web_demo")
+web_page = importlib.import_module("web_page")
 
 LIMITS = web.Limits(megabytes=2, seconds=60, frames=2000)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -40,8 +43,8 @@ class Server:
         self.cache = Path(os.environ["GRADIO_TEMP_DIR"])
         choice = web.ModelChoice(*map(str, write_inputs(folder, score=0.9)))
         models = web.ModelCache({"red": choice}, "cpu", 1)
-        self.page = web_demo.build_page({"red": choice}, models, LIMITS, at_once=1)
-        _, self.url, _ = web_demo.launch(
+        self.page = web_page.build_page({"red": choice}, models, LIMITS, at_once=1)
+        _, self.url, _ = web_page.launch(
             self.page, LIMITS, "127.0.0.1", None, prevent_thread_lock=True
         )
         self.url = self.url.rstrip("/")
@@ -238,6 +241,26 @@ class TestCommandLine:
         with pytest.raises(SystemExit):
             web_demo.parse_args(args)
         assert args[0] in capsys.readouterr().err
+
+    @pytest.mark.parametrize("arguments, code", [(["--help"], 0), ([], 1)])
+    def test_without_gradio(self, arguments, code, tmp_path):
+        """The help is there all the same; the page asks for it in one line."""
+        (tmp_path / "gradio.py").write_text("raise ModuleNotFoundError(name='gradio')")
+        demo = Path(web_demo.__file__)
+        path = os.pathsep.join([str(tmp_path), str(demo.parents[1])])
+        result = subprocess.run(
+            [sys.executable, demo, *arguments],
+            env=dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS="1"),
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert result.returncode == code
+        if code == 0:
+            assert "python demo/web_demo.py --model" in result.stdout
+        else:
+            message = "error: the page needs Gradio; install it in the repository: "
+            assert result.stderr.splitlines()[-1] == message + "pip install -e '.[web]'"
 
     def test_model_that_cannot_be_loaded_is_told_at_the_start(self, capsys, monkeypatch, tmp_path):
         monkeypatch.setenv("GRADIO_TEMP_DIR", "")

@@ -103,7 +103,7 @@ def test_predict_refuses_frames_out_of_order(model):
 
     predict(0)
     predict(1)
-    with pytest.raises(RuntimeError, match="frame 3 of video 0 does not follow"):
+    with pytest.raises(ValueError, match="frame 3 of video 0 does not follow"):
         predict(3)
 
 

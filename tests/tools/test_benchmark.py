@@ -67,16 +67,29 @@ def video(tmp_path):
 
 def test_command_on_several_configs(fake, tmp_path):
     config, _ = fake.write_inputs(tmp_path)
+    broken = tmp_path / "broken.py"
+    broken.write_text("model = dict(type='Nothing')\n")
     out = tmp_path / "figures.json"
     arguments = ["--size", 48, 80, "--frames", 20, "--device", "cpu", "--out", out]
-    result = run_tool(tmp_path / "missing.py", config, *arguments)
+    result = run_tool(broken, config, *arguments)
 
-    assert result.returncode == 1 and "missing.py: no such config file" in result.stderr
+    assert result.returncode == 1 and "Nothing" in result.stderr
     failed, row = json.loads(out.read_text())
     assert failed.keys() == {"config", "error"}
     assert row["config"] == str(config) and row["num_frames"] == 20
     table = [line for line in result.stdout.splitlines() if line.startswith("|")]
     assert len(table) == 2 + 1 and len({len(line) for line in table}) == 1
+
+
+def test_names_of_configs_are_looked_up_first(monkeypatch, tmp_path):
+    def write_video(*args):
+        raise AssertionError("the video is written before")
+
+    monkeypatch.setattr(benchmark, "write_video", write_video)
+    out = tmp_path / "figures.json"
+    with pytest.raises(SystemExit, match="^error: maskprop_r18: no such .*_r18_shapes") as stop:
+        benchmark.main(["masktrack_rcnn_r18_shapes", "maskprop_r18", "--out", str(out)])
+    assert "\n" not in stop.value.code and not out.exists()
 
 
 @pytest.mark.parametrize("look_ahead, delay", [(0, 0.05), (5, 0.02)])
@@ -161,7 +174,7 @@ def test_arguments_that_make_no_sense(capsys):
             benchmark.parse_args(arguments)
         assert stop.value.code == 2
     with pytest.raises(SystemExit, match="error: .*nothing.mp4"):
-        benchmark.main(["a.py", "--video", "nothing.mp4"])
+        benchmark.main(["maskprop_r18_shapes", "--video", "nothing.mp4"])
 
 
 def test_help_has_an_example(capsys):

@@ -338,6 +338,18 @@ def test_statistics_without_annotations(tool, copy_of_shapes, tmp_path, capsys):
     assert "0 tracks in 3 videos" in capsys.readouterr().out
 
 
+def test_browse_looks_for_the_frames_first(tool, copy_of_shapes, tmp_path, capsys):
+    path, out = copy_of_shapes / "valid.json", tmp_path / "sheets"
+    arguments = [path, "--out", out, "--videos", "all"]
+    for images, message in (
+        (["--images", tmp_path / "gone"], "gone: no such folder; --images is"),
+        ([], "video 1: frame .*valid_0000/00000.jpg is missing; --images is"),
+    ):
+        with pytest.raises(SystemExit, match=f"^error: .*{message}"):
+            tool("analysis_tools/browse_ytvis", *arguments, *images)
+    assert not out.exists() and capsys.readouterr().err == ""  # no progress bar either
+
+
 def test_browse_names_what_it_cannot_show(tool, copy_of_shapes, tmp_path):
     with pytest.raises(
         SystemExit, match="^error: there is no video of id or name 9; .* 1 .valid_0000"

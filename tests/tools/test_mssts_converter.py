@@ -286,7 +286,7 @@ def other_checkpoints():
         (released(101), config, r"not of the model in .*r50.*backbone.layer3"),
         (released(50, 3, 3), config, "3 encoder and 3 decoder layers, the model .* 6 and 6"),
         (released(50, 6, 6, 100), config, r"query_embedding.weight is \(100, 512\)"),
-        (released(), ["--config", "none.py"], "none.py does not exist"),
+        (released(), ["--config", "none.py"], "none.py: no such config"),
         (
             released(),
             ["--config", ROOT / "configs/maskprop/maskprop_r18_shapes.py"],

@@ -140,6 +140,15 @@ def test_demo_draws_trails(red_video, tmp_path):
         demo.main([*map(str, red_video), "--trails", "-1", "--out", str(tmp_path / "x.mp4")])
 
 
+@pytest.mark.parametrize("name", ["results.json", "tracks.csv"])
+def test_timeline_of_a_missing_table(tool, tmp_path, capsys, name):
+    source, out = tmp_path / name, tmp_path / "timeline.png"
+    with pytest.raises(SystemExit):
+        tool("analysis_tools/show_timeline", source, "--out", out)
+    expected = f"error: {source}: no such table of tracks (.csv) or results (.json)\n"
+    assert capsys.readouterr().err == expected
+
+
 def bars_of(path, color):
     """Runs of columns with a colour, in a row of the plot without letters."""
     picture = cv2.imread(str(path))

@@ -229,7 +229,7 @@ def other_weights():
         ),
         (numbered(released_layout(50, "ada", 25)), ["--config", CONFIG], r"\(26,.*model has \(41,"),
         (numbered(released_layout(50)), ["--classes", "ovis"], "25 names, the model 40 classes"),
-        (numbered(released_layout(50)), ["--config", "none.py"], "none.py does not exist"),
+        (numbered(released_layout(50)), ["--config", "none.py"], "none.py: no such config"),
         ({"model": nn.Linear(1, 1)}, [], "was not loaded"),
     ]
 

@@ -57,14 +57,124 @@ def test_errors_are_one_line(toy_config, tool, tmp_path, name):
     checkpoint = tmp_path / "weights.pth"
     torch.save(SAVED, checkpoint)
     arguments = [checkpoint] if name == "test" else []
-    with pytest.raises(SystemExit, match="^error: The config file none.py does not exist.$"):
+    with pytest.raises(SystemExit, match="^error: none.py: no such config file"):
         tool(name, "none.py", *arguments)
     loader = "train_dataloader" if name == "train" else "test_dataloader"
     missing = f"{loader}['dataset'].update(data_root='{tmp_path}/shapes/', ann_file='train.json')\n"
+    # Data comes first: weights may take a download.
+    missing += "load_from = 'none.pth'\n"
+    arguments_without_weights = ["none.pth"] if name == "test" else []
     with pytest.raises(SystemExit, match="^error: .*shapes/train.json.*make_shapes_vis.py"):
-        tool(name, toy_config(ONE_ITERATION + missing), *arguments)
+        tool(name, toy_config(ONE_ITERATION + missing), *arguments_without_weights)
     with pytest.raises(SystemExit, match="^error: --launcher slurm"):
         tool(name, toy_config(), *arguments, "--launcher", "slurm", "--work-dir", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_configs_of_the_package_go_by_their_name(tool, tmp_path, name):
+    arguments = ["maskprop_r18_shapes"] + ["none.pth"] * (name == "test")
+    with pytest.raises(SystemExit, match=f"^error: .*{tmp_path}/shapes.*make_shapes_vis.py"):
+        tool(name, *arguments, "--data-root", tmp_path / "shapes")
+
+
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        ("modle.nosuch=3", "^error: option modle.nosuch: .* no modle.*close to it: model"),
+        ("model.nosuch=3", "^error: model.nosuch: ToyModel takes no such argument$"),
+        ("train_dataloader.nosuch=3", "^error: train_dataloader.nosuch: DataLoader takes no such"),
+        ("optim_wrapper.optimizer.nosuch=3", "^error: optim_wrapper.optimizer.nosuch: AdamW takes"),
+        ("model.type=NoModel", "^error: model.type: there is no NoModel$"),
+    ],
+)
+def test_settings_that_fit_nothing_are_named(toy_config, tool, tmp_path, option, message):
+    name = f"experiment_name={tmp_path}"
+    with pytest.raises(SystemExit, match=message):
+        tool("train", toy_config(), "--work-dir", tmp_path, "--cfg-options", name, option)
+
+
+def test_number_of_classes_must_be_that_of_the_training_data(tool, shapes, tmp_path):
+    heads = "model.detector.roi_head"
+    options = [f"{heads}.{head}.num_classes=5" for head in ("bbox_head", "mask_head")]
+    message = (
+        rf"^error: {shapes}/train\.json has 6 classes \(striped_circle, .*\), but "
+        rf"{heads}\.bbox_head\.num_classes is 5 and {heads}\.mask_head\.num_classes is 5: "
+        "set them to 6$"
+    )
+    options += ["train_dataloader.num_workers=0", "train_dataloader.persistent_workers=False"]
+    options += [f"experiment_name={tmp_path}"]
+    with pytest.raises(SystemExit, match=message):
+        tool(
+            *("train", "maskprop_r18_shapes", "--data-root", shapes, "--no-pretrained"),
+            *("--work-dir", tmp_path, "--cfg-options", *options),
+        )
+
+
+@pytest.fixture
+def toy_weights():
+    """Those of a ToyModel: a linear layer, two modules without parameters, and another."""
+    shapes = {"0.weight": (8, 4), "0.bias": (8,), "3.weight": (1, 8), "3.bias": (1,)}
+    return {f"layers.{name}": torch.ones(shape) for name, shape in shapes.items()}
+
+
+@pytest.fixture
+def score(toy_config, tool, tmp_path):
+    """Function: run tools/test.py on a checkpoint with these contents."""
+    path = tmp_path / "weights.pth"
+
+    def run(extra="", **contents):
+        torch.save(contents, path)
+        name = f"experiment_name={tmp_path}/{len(list(tmp_path.iterdir()))}"
+        work_dir = tmp_path / "run"
+        tool("test", toy_config(extra), path, "--work-dir", work_dir, "--cfg-options", name)
+
+    return run
+
+
+def test_checkpoint_of_another_model_is_not_scored(score, toy_weights):
+    fits_not = r"^error: .*/weights\.pth does not fit .*/toy\.py: "
+    part = {name: toy_weights[name] for name in ("layers.0.weight", "layers.0.bias")}
+    with pytest.raises(SystemExit, match=fits_not + r"it lacks 2 .*\(layers.3.weight, .*bias\)$"):
+        score(state_dict=part)
+    with pytest.raises(SystemExit, match=fits_not + r"it lacks 4 .*\(.*, \.\.\.\)$"):
+        score(state_dict={"backbone.weight": torch.ones(1)})
+    other = {**toy_weights, "layers.3.bias": torch.ones(2)}
+    with pytest.raises(SystemExit, match=fits_not + r"size mismatch for layers\.3\.bias"):
+        score(state_dict=other)
+
+
+def test_checkpoints_of_training_are_scored(score, toy_weights, capsys):
+    beside = {"discriminator.weight": torch.ones(1)}
+    meta = dict(dataset_meta=dict(classes=("a", "b")), iter=3)
+    score(state_dict={**toy_weights, **beside}, meta=meta, optimizer={}, message_hub={})
+    score(**toy_weights)
+    score(state_dict={f"module.{name}": value for name, value in toy_weights.items()})
+    assert "".join(capsys.readouterr()).count("mean: ") == 3
+
+
+@pytest.mark.parametrize(
+    "meta, names",
+    [
+        (dict(dataset_meta=dict(classes=("b", "a"))), "2: b, a; here 2: a, b"),
+        (
+            dict(dataset_meta=dict(CLASSES=["a", *"cdefg"])),
+            r"6: \.{3}, c, d, e, \.{3}; here 2: .*",
+        ),
+        (dict(CLASSES=("a",)), r"1: \.{3}; here 2: \.{3}, b"),
+    ],
+)
+def test_checkpoint_of_other_classes_is_not_scored(score, toy_weights, meta, names):
+    message = rf"^error: .*/weights\.pth was trained on other classes than .* \({names}\): use the"
+    with pytest.raises(SystemExit, match=message):
+        score(state_dict=toy_weights, meta=meta)
+
+
+def test_problems_while_testing_are_one_line(score, toy_weights):
+    extra = "test_evaluator = dict(type='YTVISMetric', ann_file='none.json')\n"
+    with pytest.raises(SystemExit, match="^error: .*none.json"):
+        score(extra, state_dict=toy_weights)
+    with pytest.raises(SystemExit, match="^error: .*ann_file"):
+        score("test_evaluator = dict(type='YTVISMetric')\n", state_dict=toy_weights)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

@@ -65,8 +65,13 @@ def test_several_data_roots_move_one_by_one(cfg):
 
 def test_missing_data_tells_what_makes_it(cfg, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="make_shapes_vis.py --out data/shapes_vis"):
+    with pytest.raises(
+        ConfigError, match=r"make_shapes_vis.py --out data/shapes_vis\. If the data is elsewhere"
+    ):
         tools.require_data(cfg, ["train_dataloader"])
+    large = Config(dict(train_dataloader=dict(dataset=dataset("data/shapes_vis_large/"))))
+    with pytest.raises(ConfigError, match=r"--out data/shapes_vis_large --videos 1200 60\. If"):
+        tools.require_data(large, ["train_dataloader"])
     root = tmp_path / "ytvis"
     tools.set_data_root(cfg, [str(root)])
     cfg.val_dataloader.dataset.ann_file = "train_sub-val.json"
@@ -108,6 +113,20 @@ def test_weights_that_are_missing_or_unreachable_name_the_way_out(cfg, tmp_path,
         tools.check_pretrained(cfg)
     for part in ("model.backbone.init_cfg", url, f"{tmp_path}/hub/checkpoints", "--no-pretrained"):
         assert part in str(error.value)
+
+
+def test_shipped_weights_that_are_missing_name_what_makes_them(cfg, tmp_path):
+    cfg.model, cfg.load_from = {}, f"{tmp_path}/configs/../weights/seqformer_r18_image_shapes.pth"
+    with pytest.raises(CheckpointError) as error:
+        tools.check_pretrained(cfg)
+    assert str(error.value) == (
+        f"load_from: The checkpoint {tmp_path}/weights/seqformer_r18_image_shapes.pth does not "
+        "exist. It comes from `tools/train.py configs/mssts/seqformer_r18_image_shapes.py` "
+        "(`make weights` makes all). To start from random weights: --no-pretrained"
+    )
+    cfg.load_from = "weights/other.pth"
+    with pytest.raises(CheckpointError, match="other.pth does not exist. To start from random"):
+        tools.check_pretrained(cfg)
 
 
 def test_model_zoo_names_are_left_to_mmengine():
@@ -160,6 +179,143 @@ def test_amp_needs_an_accelerator():
         tools.use_amp(Config(dict(optim_wrapper=dict(type="OptimWrapper"))))
 
 
-def test_config_file_that_does_not_exist():
-    with pytest.raises(ConfigError, match="configs/nothing.py does not exist"):
+# --- reading ------------------------------------------------------------------------------------
+
+
+def test_config_that_does_not_exist():
+    with pytest.raises(ConfigError, match="configs/nothing.py: no such config file"):
         tools.load_config("configs/nothing.py")
+    with pytest.raises(FileNotFoundError, match="close to it: maskprop_r18_shapes, "):
+        tools.load_config("maskprop_r18_shape")
+    # A name with a folder is a path.
+    with pytest.raises(ConfigError, match="no such config file"):
+        tools.load_config("x/maskprop_r18_shapes")
+
+
+@pytest.mark.parametrize("name", ["maskprop_r18_shapes", "maskprop_r18_shapes.py"])
+def test_configs_of_the_package_go_by_their_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert tools.load_config(name).model.type == "MaskProp"
+    (tmp_path / name).write_text("model = dict(type='Mine')\n")  # a file comes first
+    if name.endswith(".py"):
+        assert tools.load_config(name).model.type == "Mine"
+
+
+def test_shipped_configs_are_whole_ones():
+    assert "default_runtime" not in tools.shipped_configs()
+    assert "stmask_r50-dcn_fca-ada_ovis" in tools.shipped_configs()
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("a = 1\nmodel = dict(\n", r"line 2: '\(' was never closed$"),
+        ("_base_ = './base.py'\n", r"line 3 of one of its bases: invalid syntax$"),
+        ("a = 1\nmodel = b\n", r"mine.py, line 2: NameError: name 'b' is not defined$"),
+        ("_base_ = './gone.py'\n", "FileNotFoundError: .*gone.py"),
+        ("_base_ = './good.py'\na = _base_.b\n", "mine.py, line 2: AttributeError: .* 'b'$"),
+        ("_base_ = './good.py'\na = {{_base_.b}}\n", "KeyError: 'b'$"),
+        ("_base_ = './late.py'\n", "late.py, line 2: ZeroDivisionError: division by zero$"),
+        (
+            "custom_imports = dict(imports=['no_module'], allow_failed_imports=False)\n",
+            "ImportError: Failed to import no_module$",
+        ),
+    ],
+)
+def test_mistakes_in_a_config_are_named(tmp_path, text, message):
+    (tmp_path / "base.py").write_text("a = 1\nb = 2\nc = = 3\n")
+    (tmp_path / "good.py").write_text("c = 3\n")
+    (tmp_path / "late.py").write_text("a = 1\nb = a / 0\n")
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(ConfigError, match=r"mine\.py cannot be read as a config: .*" + message):
+        tools.load_config(tmp_path / "mine.py")
+
+
+def test_checkpoint_in_the_place_of_the_config(tmp_path):
+    (tmp_path / "x.pth").touch()
+    with pytest.raises(ConfigError, match=r"x\.pth is a checkpoint, .* CONFIG CHECKPOINT$"):
+        tools.load_config(tmp_path / "x.pth")
+    (tmp_path / "x.txt").touch()
+    with pytest.raises(ConfigError, match=r"x\.txt cannot be read as a config: .*Only py"):
+        tools.load_config(tmp_path / "x.txt")
+
+
+def test_options_replace_settings_that_something_reads(cfg):
+    tools.set_options(cfg, {"other": 1, "train_dataloader.batch_size": 7, "sync_bn": "torch"})
+    assert cfg.other == 1 and cfg.train_dataloader.batch_size == 7 and cfg.sync_bn == "torch"
+    with pytest.raises(ConfigError, match="train_dataloder.x: .*close to it: train_dataloader, "):
+        tools.set_options(cfg, {"train_dataloder.x": 7})
+    with pytest.raises(ConfigError, match="has no zzz, and MMEngine knows none$"):
+        tools.set_options(cfg, {"zzz": 7})
+    with pytest.raises(ConfigError, match="option.*val_evaluator.5.type: .*Index 5"):
+        tools.set_options(cfg, {"val_evaluator.5.type": 7})
+
+
+# --- building -----------------------------------------------------------------------------------
+
+
+class Parent:
+    def __init__(self, depth=1):
+        self.depth = depth
+
+
+class Child(Parent):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+
+
+def test_arguments_that_a_class_does_not_take_are_named():
+    parts = dict(neck=dict(type="Child", dept=3), head=dict(type="Other"))
+    cfg = Config(dict(model=dict(type="M", **parts)))
+    message = "^model.neck.dept: Child takes no such argument$"
+    with pytest.raises(ConfigError, match=message), tools.naming_settings(cfg):
+        Child(dept=3)
+    # Of several the one whose type the error names.
+    cfg.model.head = dict(type=Parent, dept=3)
+    message = "^model.head.dept: Parent takes no such argument$"
+    with pytest.raises(ConfigError, match=message), tools.naming_settings(cfg):
+        Parent(dept=3)
+
+
+@pytest.mark.parametrize(
+    "mistake", [lambda: Parent(width=3), lambda: len(3), lambda: sorted([], depth=3), lambda: {}[1]]
+)
+def test_mistakes_of_a_program_stay_what_they_are(mistake):
+    cfg = Config(dict(model=dict(type="Parent", depth=3)))
+    with pytest.raises((KeyError, TypeError)) as error, tools.naming_settings(cfg):
+        mistake()
+    assert not isinstance(error.value, ConfigError)
+
+
+# --- classes ------------------------------------------------------------------------------------
+
+
+def test_number_of_classes_is_that_of_the_training_data(cfg):
+    heads = [dict(bbox_head=dict(num_classes=40)), dict(bbox_head=dict(num_classes=40))]
+    others = dict(rpn_head=dict(num_classes=1), backbone=dict(num_classes=1000))
+    cfg.model = dict(roi_head=dict(heads=heads), **others)
+    tools.require_class_counts(cfg, [str(i) for i in range(40)])
+    tools.require_class_counts(cfg, ())
+    with pytest.raises(ConfigError) as error:
+        tools.require_class_counts(cfg, list("abcde"))
+    assert str(error.value) == (
+        "data/shapes_vis/train.json has 5 classes (a, b, c, ...), but "
+        "model.roi_head.heads.0.bbox_head.num_classes is 40 and "
+        "model.roi_head.heads.1.bbox_head.num_classes is 40: set them to 5"
+    )
+    heads[0]["bbox_head"]["num_classes"] = 5
+    cfg.model = dict(roi_head=dict(heads=heads), **others)
+    with pytest.raises(ConfigError, match=r"but model\.roi_head\.heads\.1\..* is 40: set it to 5$"):
+        tools.require_class_counts(cfg, list("abcde"))
+
+
+def test_test_data_has_the_classes_of_the_training(cfg):
+    cfg.test_dataloader = dict(dataset=dataset())
+    for trained, classes in ((("a", "b"), ["a", "b"]), ((), ("a",)), (("a",), ())):
+        tools.require_classes(cfg, trained, classes, "x.pth")
+    with pytest.raises(ConfigError) as error:
+        tools.require_classes(cfg, tuple("abcdef"), tuple("abxd"), "x.pth")
+    assert str(error.value) == (
+        "x.pth was trained on other classes than data/shapes_vis/train.json has "
+        "(6: ..., c, d, e, ...; here 4: ..., x, d): use the config of its dataset"
+    )

@@ -31,15 +31,16 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", help="results.json of tools/test.py --out")
-    parser.add_argument("gt", help="annotations in the YouTube-VIS format")
+    parser.add_argument("gt", help="JSON of annotations in the YouTube-VIS format")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the costs of the errors")
-    parser.add_argument("--json", metavar="FILE.json", help="write all figures")
+    parser.add_argument("--json", metavar="FILE.json", help="write all figures as JSON")
     parser.add_argument(
         "--thresholds",
         type=float,
         nargs="+",
         metavar="IOU",
-        help="IoUs from which a track is right (default: 0.5 to 0.95 in steps of 0.05, as in AP)",
+        help="overlaps (IoU) from which a track is right (default: 0.5 to 0.95 in steps of 0.05, "
+        "as in AP)",
     )
     parser.add_argument(
         "--score-thr",

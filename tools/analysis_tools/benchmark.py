@@ -2,7 +2,6 @@
 
 import argparse
 import multiprocessing
-import resource
 import sys
 import tempfile
 import time
@@ -42,25 +41,55 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("configs", nargs="+", metavar="CONFIG", help="config files or names")
-    parser.add_argument("--checkpoint", help="weights, for a single config; default: those shipped")
+    parser.add_argument(
+        "configs",
+        nargs="+",
+        metavar="config",
+        help="a file, or the name of a config that comes with the package",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="weights of a single config: a file or an address (default: those shipped for it)",
+    )
     parser.add_argument(
         "--size",
         nargs=2,
         type=int,
         default=(720, 1280),
-        metavar=("H", "W"),
-        help="size of the video's frames (default 720 1280); moving shapes are generated",
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the frames of the video, in which generated shapes move (default: 720 1280)",
     )
-    parser.add_argument("--frames", type=int, default=48, help="length (default %(default)s)")
-    parser.add_argument("--video", help="measure on this video instead; --size does not apply")
-    parser.add_argument("--device", help="e.g. cpu or cuda:0; default: a GPU if there is one")
-    parser.add_argument("--batch-size", type=int, help="frames a call; default: 8 on a GPU, else 1")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=48,
+        metavar="N",
+        help="length of the video (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--video", metavar="FILE", help="measure on this video instead; --size does not apply"
+    )
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        help="where to run, such as cpu or cuda:0 (default: a GPU if there is one)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        help="frames a call (default: 8 on a GPU, 1 on the CPU)",
+    )
     parser.add_argument("--autocast", action="store_true", help="run in mixed precision")
     parser.add_argument("--channels-last", action="store_true", help="store channels innermost")
     parser.add_argument("--out", metavar="FILE.json", help="write the figures as JSON")
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, help="settings for the configs, KEY=VALUE"
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="override settings of the configs: model.clip_length=9 key=[a,b] ...",
     )
     args = parser.parse_args(argv)
     if min(*args.size, args.frames) < 1:
@@ -96,6 +125,7 @@ def measure(config: str, video: str, options: dict) -> dict:
 
 def _measure(video: str, config: str, options: dict) -> dict:
     from mmvis_plugin.apis import VISInferencer, build_video_segmentor
+    from mmvis_plugin.utils.memory import peak_memory, reset_peak_memory
 
     model = build_video_segmentor(
         config,
@@ -114,7 +144,7 @@ def _measure(video: str, config: str, options: dict) -> dict:
     frames = options["frames"]
     for _ in inferencer(video, end=min(frames, 8)):  # warm up
         pass
-    _reset_peak_memory(inferencer.device)
+    reset_peak_memory(inferencer.device)
     return {
         "weights": "trained" if has_weights else "random",
         "device": _device_name(inferencer.device),
@@ -123,7 +153,7 @@ def _measure(video: str, config: str, options: dict) -> dict:
         "channels_last": options["channels_last"],
         **measure_model(inferencer, video, frames),
         "total_fps": measure_total(inferencer, video, frames),
-        "peak_memory_mb": _peak_memory(inferencer.device) / MEGA,
+        "peak_memory_mb": peak_memory(inferencer.device) / MEGA,
         "params": sum(parameter.numel() for parameter in model.parameters()),
         "mult_adds_per_frame": count_mult_adds(inferencer, video, frames),
     }
@@ -238,22 +268,6 @@ def _synchronize(device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _reset_peak_memory(device) -> None:
-    import torch
-
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-
-
-def _peak_memory(device) -> float:
-    import torch
-
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
 # --- in the process of the command ------------------------------------------------------------
 
 
@@ -313,6 +327,7 @@ def format_table(rows: list[dict]) -> str:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from mmvis_plugin.apis import VideoError, VideoReader
+    from mmvis_plugin.utils.config import find_config
     from mmvis_plugin.utils.files import write_json
 
     def report(row: dict) -> None:
@@ -322,6 +337,8 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         video = args.video
         try:
+            for config in args.configs:  # a wrong name is told before anything slow begins
+                find_config(config)
             if video is None:
                 video = str(Path(folder, "shapes.mp4"))
                 write_video(Path(video), tuple(args.size), args.frames)

@@ -95,6 +95,19 @@ def annotated_instances(info: dict) -> list[InstanceData]:
     return frames
 
 
+def require_frames(infos: list[dict], images: Path) -> None:
+    """Make sure that there are frames before anything slow begins: the first of each video."""
+    if not images.is_dir():
+        raise BrowseError(f"{images}: no such folder; --images is the folder of the frames")
+    for info in infos:
+        path = info["images"][0]["img_path"]
+        if not os.path.exists(path):
+            raise BrowseError(
+                f"video {info['video_id']}: frame {path} is missing; --images is the folder that "
+                "the JSON's file_names are relative to"
+            )
+
+
 def load_results(path: Path) -> dict:
     """Entries of a results.json by video id, best score first."""
     try:
@@ -303,23 +316,65 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("ann_file", type=Path, help="JSON in the YouTube-VIS format")
-    parser.add_argument("--images", type=Path, help="folder of the frames (that of the JSON)")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument(
-        "--videos", nargs="+", metavar="ID_OR_NAME", help="videos to draw; 'all' for all of them"
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="folder that the JSON's file_names are relative to (default: that of the JSON)",
     )
-    parser.add_argument("--results", type=Path, help="draw these results, not the annotations")
     parser.add_argument(
-        "--score-thr", type=float, default=0.3, help="draw results of this score (%(default)s)"
+        "--out", type=Path, required=True, metavar="FOLDER", help="folder to write to"
+    )
+    parser.add_argument(
+        "--videos",
+        nargs="+",
+        metavar="ID_OR_NAME",
+        help="videos to draw, by id or name; 'all' for all of them",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE.json",
+        help="draw these results of tools/test.py --out, not the annotations",
+    )
+    parser.add_argument(
+        "--score-thr",
+        type=float,
+        default=0.3,
+        metavar="SCORE",
+        help="leave out results that score less (default: %(default)s)",
     )
     parser.add_argument("--mp4", action="store_true", help="write videos, not contact sheets")
-    parser.add_argument("--fps", type=float, default=10, help="of the videos (%(default)s)")
-    parser.add_argument("--frames", type=int, default=12, help="frames of a sheet (%(default)s)")
-    parser.add_argument("--columns", type=int, default=4, help="columns of a sheet (%(default)s)")
     parser.add_argument(
-        "--width", type=int, help="width of a frame in pixels (of sheets 400, of videos their own)"
+        "--fps",
+        type=float,
+        default=10,
+        metavar="RATE",
+        help="frame rate of the videos (default: %(default)s)",
     )
-    parser.add_argument("--stats", action="store_true", help="plot statistics.png")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=12,
+        metavar="N",
+        help="frames of a sheet, evenly over the video (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--columns",
+        type=int,
+        default=4,
+        metavar="N",
+        help="pictures in a row of a sheet (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--width",
+        type=int,
+        metavar="PIXELS",
+        help="width of each frame (default: 400 on sheets, in videos their own)",
+    )
+    parser.add_argument(
+        "--stats", action="store_true", help="print the statistics and plot statistics.png"
+    )
     args = parser.parse_args()
     if not args.videos and not args.stats:
         parser.error("nothing to do: choose --videos, --stats or both")
@@ -337,18 +392,22 @@ def browse(args: argparse.Namespace) -> None:
         check_frames="none",
     )
     infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    chosen, names = [], []
+    if args.videos:
+        names = name_videos(infos, images)
+        chosen = choose_videos(infos, names, args.videos)
+        require_frames([infos[i] for i in chosen], images)
     args.out.mkdir(parents=True, exist_ok=True)
     if args.stats:
         stats = statistics(infos, dataset.metainfo["classes"])
         plot_statistics(stats, args.out / "statistics.png")
         print(describe(stats))
         print(f"wrote {args.out / 'statistics.png'}")
-    if not args.videos:
+    if not chosen:
         return
-    names = name_videos(infos, images)
     results = load_results(args.results) if args.results else None
     visualizer = TrackVisualizer(dataset.metainfo["classes"], args.score_thr)
-    for i in tqdm(choose_videos(infos, names, args.videos), unit="video"):
+    for i in tqdm(chosen, unit="video"):
         info, name = infos[i], names[i].replace("/", "_")
         if names.count(names[i]) > 1:
             name += f"_{info['video_id']}"

@@ -24,7 +24,12 @@ def main() -> None:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("ann_file", type=Path, help="JSON in the YouTube-VIS format")
-    parser.add_argument("--images", type=Path, help="folder of the frames, to check them as well")
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="check the frames as well, which lie in this folder",
+    )
     parser.add_argument(
         "--decode",
         action="store_true",

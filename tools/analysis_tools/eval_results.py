@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("results", help="results.json of tools/test.py --out")
-    parser.add_argument("gt", help="annotations in the YouTube-VIS format")
+    parser.add_argument("gt", help="JSON of annotations in the YouTube-VIS format")
     parser.add_argument(
         "--compare", metavar="OTHER.json", help="other results, which the first are compared with"
     )
@@ -29,10 +29,15 @@ def parse_args() -> argparse.Namespace:
         "--samples",
         type=int,
         default=1000,
-        help="times that --compare draws the videos (default: %(default)s)",
+        metavar="N",
+        help="times that --compare draws the videos, 100 or more (default: %(default)s)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="of the drawing with --compare (default: %(default)s)"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the drawing with --compare (default: %(default)s)",
     )
     parser.add_argument("--json", metavar="FILE.json", help="write the figures as JSON")
     parser.add_argument("--markdown", metavar="FILE.md", help="write the tables as Markdown")

@@ -23,14 +23,19 @@ EXAMPLES = """examples:
 def parse_args():
     parser = picture_parser(__doc__, EXAMPLES, 12, "frames on the sheet, evenly over the video")
     parser.add_argument(
-        "--score-thr", type=float, default=0.3, help="draw what scores this (default %(default)s)"
+        "--score-thr",
+        type=float,
+        default=0.3,
+        metavar="SCORE",
+        help="leave out what scores less (default: %(default)s)",
     )
     parser.add_argument(
         "--trails",
         type=int,
         default=0,
         metavar="N",
-        help="draw the paths of tracks over the last N frames (of the video, not the sheet)",
+        help="draw the paths of tracks over the last N frames of the video, not the sheet; 0 for "
+        "none (default: %(default)s)",
     )
     parser.set_defaults(columns=4, width=400)
     return parser.parse_args()

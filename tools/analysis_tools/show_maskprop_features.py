@@ -49,9 +49,18 @@ EXAMPLES = """examples:
 def parse_args():
     parser = picture_parser(__doc__, EXAMPLES, 5, "frames of the clip to show, evenly over it")
     add_key_frame(parser, "key frame")
-    parser.add_argument("--channel", type=int, help="show this channel, not the norm over all")
     parser.add_argument(
-        "--score-thr", type=float, default=0.3, help="of instances shown (default %(default)s)"
+        "--channel",
+        type=int,
+        metavar="N",
+        help="show this channel, counted from 0 (default: the norm over all)",
+    )
+    parser.add_argument(
+        "--score-thr",
+        type=float,
+        default=0.3,
+        metavar="SCORE",
+        help="leave out instances that score less (default: %(default)s)",
     )
     return parser.parse_args()
 

@@ -79,7 +79,11 @@ def parse_args():
     parser = picture_parser(__doc__, EXAMPLES, 4, "frames of the window to show, evenly over it")
     add_key_frame(parser, "a frame of the window to show")
     parser.add_argument(
-        "--queries", type=positive, default=4, metavar="N", help="the N best (default %(default)s)"
+        "--queries",
+        type=positive,
+        default=4,
+        metavar="N",
+        help="show the N best queries (default: %(default)s)",
     )
     return parser.parse_args()
 

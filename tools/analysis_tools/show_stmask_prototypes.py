@@ -46,7 +46,7 @@ def parse_args():
         type=positive,
         default=8,
         metavar="N",
-        help="most to show, by score (default %(default)s)",
+        help="most instances to show, by score (default: %(default)s)",
     )
     parser.set_defaults(columns=4)
     return parser.parse_args()

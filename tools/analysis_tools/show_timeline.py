@@ -36,21 +36,49 @@ def parse_args():
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("source", help="video (then CONFIG follows), or tracks: .csv or .json")
-    parser.add_argument("config", nargs="?", help="config file or name, for a video")
-    parser.add_argument("checkpoint", nargs="?", help="weights; default: those shipped")
+    parser.add_argument(
+        "config",
+        nargs="?",
+        help="for a video: a file, or the name of a config that comes with the package",
+    )
+    parser.add_argument(
+        "checkpoint",
+        nargs="?",
+        help="weights: a file or an address (default: those shipped for the config)",
+    )
     parser.add_argument("--out", required=True, metavar="FILE.png", help="picture to write")
     parser.add_argument(
-        "--frames", type=positive, metavar="N", help="length of the plot, for a table of tracks"
+        "--frames",
+        type=positive,
+        metavar="N",
+        help="length of the plot (default: the video's, where the source tells)",
     )
     parser.add_argument(
-        "--score-thr", type=float, default=0.3, help="leave out what scores less (%(default)s)"
+        "--score-thr",
+        type=float,
+        default=0.3,
+        metavar="SCORE",
+        help="leave out what scores less (default: %(default)s)",
     )
     parser.add_argument(
-        "--tracks", type=positive, default=60, help="show the N longest (%(default)s)", metavar="N"
+        "--tracks",
+        type=positive,
+        default=60,
+        metavar="N",
+        help="show the N longest tracks (default: %(default)s)",
     )
-    parser.add_argument("--fps", type=float, help="frame rate, for tracks; a video has its own")
-    parser.add_argument("--video-id", type=int, help="which video of the results")
-    parser.add_argument("--ann-file", type=Path, help="annotations, for the names of the classes")
+    parser.add_argument(
+        "--fps", type=float, metavar="RATE", help="frame rate, for tracks; a video has its own"
+    )
+    parser.add_argument(
+        "--video-id", type=int, metavar="ID", help="which video, for results of several"
+    )
+    parser.add_argument(
+        "--ann-file",
+        type=Path,
+        metavar="FILE.json",
+        help="annotations that name the classes of results (default: they are numbered)",
+    )
     add_model_options(parser)
     args = parser.parse_args()
     args.is_tracks = Path(args.source).suffix.lower() in (".csv", ".json")
@@ -60,6 +88,8 @@ def parse_args():
 
 
 def show(args) -> None:
+    if args.is_tracks and not Path(args.source).is_file():
+        raise FileNotFoundError(f"{args.source}: no such table of tracks (.csv) or results (.json)")
     if not args.is_tracks:
         bars, num_frames, fps = segment(args)
     else:

@@ -58,13 +58,18 @@ EXAMPLES = """examples:
 def parse_args():
     parser = picture_parser(__doc__, EXAMPLES, 4, "frames of the clip to show, evenly over it")
     add_key_frame(parser, "a frame of the clip to show")
-    parser.add_argument("--channel", type=int, help="show this channel, not the norm over all")
+    parser.add_argument(
+        "--channel",
+        type=int,
+        metavar="N",
+        help="show this channel, counted from 0 (default: the norm over all)",
+    )
     parser.add_argument(
         "--tracklets",
         type=positive,
         default=5,
         metavar="N",
-        help="most to show (default %(default)s)",
+        help="most tracklets to show (default: %(default)s)",
     )
     return parser.parse_args()
 
@@ -117,8 +122,7 @@ def segment_clip(
         Its frames, tracklets and their (N,) identities, (1, N, T, C, S, S) tracklet features of
         the last stage, and what that stage predicts.
     """
-    initial_queries = model.tracklet_head.initial_queries
-    links = model.linking.start(initial_queries)
+    links = model.linking.start(model.tracklet_head.initial_queries)
     stop = min(first + model.clip_length, reader.num_frames)
     clip: list[ModelFrame] = []
     for number, frame in enumerate(tqdm(model_frames(model, reader, stop), total=stop), 1):
@@ -130,7 +134,7 @@ def segment_clip(
         convolution = model.tracklet_head.stages[-1].instance_interactive_conv
         with recorded(convolution) as features, recorded(model.tracklet_head) as outputs:
             tracklets = model.segment(inputs, metas, links.queries)
-        ids = model.linking.link(links, tracklets, initial_queries)
+        ids = model.linking.link(links, tracklets)
         if number < stop:
             clip = []
     predictions, _ = outputs[0]

@@ -18,23 +18,27 @@ reads data/mine/cats/annotations.xml and data/mine/cats/images/frame_000000.jpg 
 def main() -> None:
     parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument(
-        "annotations", type=Path, nargs="+", help="folders with annotations.xml, or XML files"
+        "annotations", type=Path, nargs="+", help="folder with annotations.xml, or an XML file"
     )
     parser.add_argument(
         "--images",
         type=Path,
         required=True,
+        metavar="FOLDER",
         help="folder with the frames in NAME/images or NAME; file_names are relative to it",
     )
     parser.add_argument(
-        "--classes", nargs="+", metavar="NAME", help="labels in the order of their ids (the task's)"
+        "--classes",
+        nargs="+",
+        metavar="NAME",
+        help="labels in the order of their category ids (default: the task's order)",
     )
     parser.add_argument(
         "--identity",
         default="track",
         metavar="track|group|attribute:NAME",
         help="what an object is: a track; a group, which joins tracks and masks of one label; or "
-        "an attribute, which joins those of one value (%(default)s)",
+        "an attribute, which joins those of one value (default: %(default)s)",
     )
     args = parser.parse_args()
     if not re.fullmatch("track|group|attribute:.+", args.identity):

@@ -17,24 +17,30 @@ def main() -> None:
     parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument("labels", type=Path, help="folder with a folder of LabelMe files a video")
     parser.add_argument(
-        "--images", type=Path, help="folder that file_names are relative to (that of the labels)"
+        "--images",
+        type=Path,
+        metavar="FOLDER",
+        help="folder that file_names are relative to (default: that of the labels)",
     )
     parser.add_argument(
-        "--classes", nargs="+", metavar="NAME", help="labels in the order of their ids (by name)"
+        "--classes",
+        nargs="+",
+        metavar="NAME",
+        help="labels in the order of their category ids (default: sorted by name)",
     )
     parser.add_argument(
         "--ungrouped",
         choices=("refuse", "label"),
         default="refuse",
         help="a shape without group_id: refuse it, or take it for the one object of its label in "
-        "the video (%(default)s)",
+        "the video (default: %(default)s)",
     )
     parser.add_argument(
         "--unlabelled",
         choices=("drop", "empty"),
         default="drop",
         help="an image without a LabelMe file: drop it, or take it for a frame without objects "
-        "(%(default)s)",
+        "(default: %(default)s)",
     )
     args = parser.parse_args()
     cli.run(

@@ -4,7 +4,6 @@ Frame files stay where they are. Objects that no frame is left of are dropped.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -15,14 +14,17 @@ writes data/shapes_vis/valid_stride4.json"""
 
 def main() -> None:
     args = parse_args()
+    # Imported here, so that --help does not wait for PyTorch and MMDetection.
+    from mmvis_plugin.datasets.converters.builder import read_ytvis
     from mmvis_plugin.utils.files import write_json
 
     out = args.out or args.ann_file.with_name(f"{args.ann_file.stem}_stride{args.stride}.json")
     try:
-        content = lower_frame_rate(json.loads(args.ann_file.read_text()), args.stride)
-    except (OSError, ValueError, KeyError) as error:
-        sys.exit(f"error: {args.ann_file}: {type(error).__name__}: {error}")
-    write_json(content, out)
+        content = read_ytvis(args.ann_file, dict(file_names=list), dict(segmentations=list))
+        content = lower_frame_rate(content, args.stride)
+        write_json(content, out)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
     frames = sum(video["length"] for video in content["videos"])
     print(f"{out}: {len(content['videos'])} videos, {frames} frames")
 
@@ -32,8 +34,15 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("ann_file", type=Path, help="JSON in the YouTube-VIS format")
-    parser.add_argument("--stride", type=int, required=True, help="keep frames 0, n, 2n ...")
-    parser.add_argument("--out", type=Path, help="default: <ann_file>_stride<n>.json")
+    parser.add_argument(
+        "--stride", type=int, required=True, metavar="N", help="keep frames 0, N, 2N ..."
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.json",
+        help="JSON to write (default: <ann_file>_stride<N>.json)",
+    )
     return parser.parse_args()
 
 

@@ -20,14 +20,19 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", default="data/shapes_vis", help="folder to write (%(default)s)")
+    parser.add_argument(
+        "--out",
+        default="data/shapes_vis",
+        metavar="FOLDER",
+        help="folder to write (default: %(default)s)",
+    )
     parser.add_argument(
         "--videos",
         type=int,
         nargs=2,
         default=(240, 60),
         metavar=("TRAIN", "VALID"),
-        help="number of training and validation videos (240 60)",
+        help="number of training and validation videos (default: 240 60)",
     )
     parser.add_argument(
         "--length",
@@ -35,7 +40,7 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         default=(24, 36),
         metavar=("SHORTEST", "LONGEST"),
-        help="frames of a video (24 36)",
+        help="frames of a video (default: 24 36)",
     )
     parser.add_argument(
         "--size",
@@ -43,14 +48,21 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         default=(96, 128),
         metavar=("HEIGHT", "WIDTH"),
-        help="size of the frames in pixels (96 128)",
+        help="size of the frames in pixels (default: 96 128)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes (%(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the drawing; the same seed gives the same bytes (default: %(default)s)",
+    )
     parser.add_argument(
         "--categories",
         choices=sorted(CATEGORIES),
         default="shapes",
-        help="category list: its own, or a benchmark's, so that the benchmark's configs run on it",
+        help="category list: its own, or a benchmark's, so that the benchmark's configs run on it "
+        "(default: %(default)s)",
     )
     return parser.parse_args()
 

@@ -23,13 +23,18 @@ def main() -> None:
         type=Path,
         help="folder with SEQUENCE/*.png, SEQUENCE.txt or SEQUENCE/gt/gt.txt",
     )
-    parser.add_argument("--sequences", nargs="+", metavar="NAME", help="convert these only")
+    parser.add_argument(
+        "--sequences",
+        nargs="+",
+        metavar="NAME",
+        help="convert these only (default: all that have annotations)",
+    )
     parser.add_argument(
         "--classes",
         nargs="+",
         metavar="NUMBER=NAME",
         default=["1=car", "2=pedestrian"],
-        help="what MOTS's class numbers mean (1=car 2=pedestrian)",
+        help="what MOTS's class numbers mean (default: 1=car 2=pedestrian)",
     )
     args = parser.parse_args()
     pairs = [text.partition("=") for text in args.classes]

@@ -4,7 +4,6 @@ The official validation sets have no public annotations, so configs validate on 
 """
 
 import argparse
-import json
 import random
 from collections import Counter
 from pathlib import Path
@@ -76,10 +75,36 @@ def select(content: dict, video_ids: set[int]) -> dict:
     }
 
 
+def split(path: Path, val_ratio: float, seed: int) -> dict[str, dict]:
+    """Read a JSON and give its two parts, ``train`` and ``val``; see :func:`split_videos`.
+
+    Raises:
+        ValueError: If it is no YouTube-VIS JSON with annotations, or has too few videos.
+        OSError: If it cannot be read.
+    """
+    from mmvis_plugin.datasets.converters.builder import read_ytvis
+
+    id_ = (int, str)
+    content = read_ytvis(path, dict(id=id_), dict(id=id_, video_id=id_, category_id=id_))
+    if not content.get("annotations"):
+        raise ValueError(f"{path} has no annotations; split the training JSON")
+    videos = {video["id"] for video in content["videos"]}
+    for annotation in content["annotations"]:
+        if annotation["video_id"] not in videos:
+            raise ValueError(
+                f"{path}: annotation {annotation['id']} is of video {annotation['video_id']}, "
+                "which is not there"
+            )
+    held_out = split_videos(content, val_ratio, seed)
+    if not held_out:
+        raise ValueError(f"{path}: too few videos of each class to hold any out")
+    return dict(train=select(content, videos - held_out), val=select(content, held_out))
+
+
 def class_table(parts: dict[str, dict]) -> str:
     """Videos and objects of each class in each part, as text."""
     categories = next(iter(parts.values()))["categories"]
-    width = max(len("all classes"), *(len(c["name"]) for c in categories))
+    width = max(len(name) for name in ("all classes", *(c["name"] for c in categories)))
     columns = [f"{name} {what}" for name in parts for what in ("videos", "objects")]
     lines = ["  ".join(["class".ljust(width), *columns])]
     rows = [(c["name"], [c["id"]]) for c in categories]
@@ -104,11 +129,26 @@ def parse_args(argv=None) -> argparse.Namespace:
     )
     parser.add_argument("ann_file", type=Path, help="training JSON in the YouTube-VIS format")
     parser.add_argument(
-        "--val-ratio", type=float, default=0.1, help="share of videos to hold out (default: 0.1)"
+        "--val-ratio",
+        type=float,
+        default=0.1,
+        metavar="SHARE",
+        help="share of the videos to hold out, between 0 and 1 (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
-    parser.add_argument("--out-train", type=Path, help="default: <ann_file>_sub-train.json")
-    parser.add_argument("--out-val", type=Path, help="default: <ann_file>_sub-val.json")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the drawing; the same seed gives the same split (default: %(default)s)",
+    )
+    for part, what in (("train", "train on"), ("val", "hold out")):
+        parser.add_argument(
+            f"--out-{part}",
+            type=Path,
+            metavar="FILE.json",
+            help=f"JSON to write of the videos to {what} (default: <ann_file>_sub-{part}.json)",
+        )
     args = parser.parse_args(argv)
     if not 0 < args.val_ratio < 1:
         parser.error(f"--val-ratio must be between 0 and 1, got {args.val_ratio}")
@@ -122,24 +162,15 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 def main(argv=None) -> None:
     args = parse_args(argv)
+    # Imported here, so that --help does not wait for PyTorch and MMDetection.
     from mmvis_plugin.utils.files import write_json
 
-    content = json.loads(args.ann_file.read_text())
-    if not content.get("annotations"):
-        raise SystemExit(f"{args.ann_file} has no annotations; split the training JSON")
-    videos = {video["id"] for video in content["videos"]}
-    for annotation in content["annotations"]:
-        if annotation["video_id"] not in videos:
-            raise SystemExit(
-                f"{args.ann_file}: annotation {annotation['id']} is of video "
-                f"{annotation['video_id']}, which is not there"
-            )
-    held_out = split_videos(content, args.val_ratio, args.seed)
-    if not held_out:
-        raise SystemExit(f"{args.ann_file}: too few videos of each class to hold any out")
-    parts = dict(train=select(content, videos - held_out), val=select(content, held_out))
-    write_json(parts["train"], args.out_train)
-    write_json(parts["val"], args.out_val)
+    try:
+        parts = split(args.ann_file, args.val_ratio, args.seed)
+        write_json(parts["train"], args.out_train)
+        write_json(parts["val"], args.out_val)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from None
     print(class_table(parts))
     print(f"wrote {args.out_train} and {args.out_val}")
 

@@ -21,12 +21,23 @@ def main() -> None:
     parser = cli.make_parser(__doc__, EXAMPLE)
     parser.add_argument("images", type=Path, help="folder with a folder of frames for each video")
     parser.add_argument("masks", type=Path, help="folder with a folder of PNGs for each video")
-    parser.add_argument("--meta", type=Path, help="YouTube-VOS's meta.json: the objects' classes")
     parser.add_argument(
-        "--videos", type=Path, help="text file with one name a line: convert these videos only"
+        "--meta",
+        type=Path,
+        metavar="FILE.json",
+        help="the meta.json of YouTube-VOS, which has the objects' classes",
     )
     parser.add_argument(
-        "--class-name", default="object", help="class of all objects without --meta (%(default)s)"
+        "--videos",
+        type=Path,
+        metavar="FILE.txt",
+        help="convert only the videos in this list, which has one name a line",
+    )
+    parser.add_argument(
+        "--class-name",
+        default="object",
+        metavar="NAME",
+        help="class of all objects without --meta (default: %(default)s)",
     )
     args = parser.parse_args()
     cli.run(

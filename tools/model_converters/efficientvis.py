@@ -88,7 +88,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("src", help="checkpoint of QueryInst or Sparse R-CNN: a file or address")
     parser.add_argument("dst", type=Path, help="file to write, for load_from")
-    parser.add_argument("--config", required=True, help="config of the EfficientVIS to train")
+    parser.add_argument(
+        "--config", required=True, metavar="FILE.py", help="config of the EfficientVIS to train"
+    )
     return parser.parse_args()
 
 

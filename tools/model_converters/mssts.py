@@ -216,11 +216,13 @@ def parse_args() -> argparse.Namespace:
         "src", type=Path, help="weights of SeqFormer, MSSTS-VIS or MMDetection's Deformable DETR"
     )
     parser.add_argument("dst", type=Path, help="file to write")
-    parser.add_argument("--config", help="our config of the model, to check the result against")
+    parser.add_argument(
+        "--config", metavar="FILE.py", help="our config of the model, to check the result against"
+    )
     parser.add_argument(
         "--classes",
         choices=tuple(CLASSES),
-        help="class names to store with a SeqFormer model; by default --config tells, or ytvis19",
+        help="class names to store with a SeqFormer model (default: those of --config, or ytvis19)",
     )
     return parser.parse_args()
 

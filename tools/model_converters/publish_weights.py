@@ -38,16 +38,32 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("src", type=Path, help="checkpoint of tools/train.py")
     parser.add_argument("dst", type=Path, help="weights to write; the record is NAME.json beside")
-    parser.add_argument("--command", required=True, help="command that trained the checkpoint")
-    parser.add_argument("--seconds", type=float, required=True, help="how long that took")
+    parser.add_argument(
+        "--command", required=True, metavar="TEXT", help="command that trained the checkpoint"
+    )
+    parser.add_argument(
+        "--seconds", type=float, required=True, metavar="S", help="how long that took"
+    )
     parser.add_argument(
         "--metrics",
         type=Path,
         required=True,
+        metavar="PATH",
         help="work directory of the tools/test.py run that scored it, or its JSON file",
     )
-    parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16")
-    parser.add_argument("--max-mb", type=float, default=8.0, help="largest size (%(default)s)")
+    parser.add_argument(
+        "--dtype",
+        choices=("float16", "bfloat16", "float32"),
+        default="float16",
+        help="type of the numbers to write (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-mb",
+        type=float,
+        default=8.0,
+        metavar="MB",
+        help="refuse to write a larger file (default: %(default)s)",
+    )
     return parser.parse_args()
 
 

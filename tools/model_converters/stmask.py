@@ -137,12 +137,14 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("src", type=Path, help="weights of STMask or of YOLACT++")
     parser.add_argument("dst", type=Path, help="file to write")
-    parser.add_argument("--config", help="our config of that model, to check the result against")
+    parser.add_argument(
+        "--config", metavar="FILE.py", help="our config of that model, to check the result against"
+    )
     parser.add_argument(
         "--classes",
         choices=("ytvis19", "ytvis21", "ovis"),
-        help="class names to store with an STMask model; by default its number of classes and the "
-        "authors' file names (YTVIS2021) tell",
+        help="class names to store with an STMask model (default: its number of classes and the "
+        "authors' file names, YTVIS2021, tell)",
     )
     return parser.parse_args()
 

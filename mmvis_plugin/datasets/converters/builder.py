@@ -19,6 +19,8 @@ from mmvis_plugin.utils.rle import MAX_COORDINATE
 
 Progress = Callable[[Collection, str], Iterable]
 """Wraps what is looped over, given the name of one item, to show progress."""
+Keys = Mapping[str, type | tuple[type, ...]]
+"""The keys of a JSON object, and the type or types that the value of each may have."""
 
 
 class ConversionError(ValueError):
@@ -252,7 +254,36 @@ def read_json(path: str | os.PathLike) -> Any:
         raise ConversionError(f"{path} is not valid JSON: {error}") from error
 
 
-def require(record: Any, keys: Mapping[str, type | tuple[type, ...]], where: str) -> None:
+def read_ytvis(path: str | os.PathLike, of_video: Keys, of_track: Keys) -> dict:
+    """Read an official YouTube-VIS JSON, with or without annotations.
+
+    Args:
+        path: The JSON.
+        of_video: What each of its videos must have, see :func:`require`.
+        of_track: What each of its annotations must have.
+
+    Returns:
+        dict: The content as it is.
+
+    Raises:
+        ConversionError: If it is not JSON, or something is missing; the message says where.
+        OSError: If it cannot be read.
+    """
+    content = read_json(path)
+    require(content, dict(videos=list, categories=list), str(path))
+    if content.get("annotations") is not None:
+        require(content, dict(annotations=list), str(path))
+    for name, keys in (
+        ("videos", of_video),
+        ("categories", dict(id=(int, str), name=str)),
+        ("annotations", of_track),
+    ):
+        for i, record in enumerate(content.get(name) or []):
+            require(record, keys, f"{path}: {name}[{i}]")
+    return content
+
+
+def require(record: Any, keys: Keys, where: str) -> None:
     """Check that a JSON object has keys with values of the right types.
 
     Args:

@@ -18,7 +18,9 @@ def make_parser(description: str, example: str) -> argparse.ArgumentParser:
         epilog=f"example:\n{example}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, required=True, help="JSON to write")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.json", help="JSON to write"
+    )
     return parser
 
 

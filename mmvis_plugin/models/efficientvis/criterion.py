@@ -165,7 +165,16 @@ class TrackletCriterion(nn.Module):
 
 
 def tracklets(predictions: TrackletPredictions, clip: int, num_frames: int) -> InstanceData:
-    """The tracklets of one clip in its first frames, as the match costs want them."""
+    """The tracklets of one clip in its first frames, as the match costs want them.
+
+    Args:
+        predictions: Of a stage, for B clips of N tracklets.
+        clip: Number of the clip, in [0, B).
+        num_frames: T, how many of its frames; those after them only pad the clip.
+
+    Returns:
+        InstanceData: N tracklets without gradients, see ``match_costs.py``.
+    """
     return InstanceData(
         scores=predictions.logits[clip, :, :num_frames].detach(),
         bboxes=predictions.boxes[clip, :, :num_frames].detach(),
@@ -175,7 +184,15 @@ def tracklets(predictions: TrackletPredictions, clip: int, num_frames: int) -> I
 
 
 def first_frames(target: InstanceData, num_frames: int) -> InstanceData:
-    """Ground truth of a clip in its first frames."""
+    """Ground truth of a clip in its first frames.
+
+    Args:
+        target: G tracklets, see ``match_costs.py``.
+        num_frames: T, how many of the clip's frames.
+
+    Returns:
+        InstanceData: The same tracklets with T frames.
+    """
     return InstanceData(
         labels=target.labels,
         present=target.present[:, :num_frames],
@@ -187,7 +204,15 @@ def first_frames(target: InstanceData, num_frames: int) -> InstanceData:
 def matched_pairs(
     targets: Sequence[InstanceData], assignments: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor, InstanceData]:
-    """The M matched pairs of all clips: (M,) clip, (M,) query, and the instances' ground truth."""
+    """The M pairs of a query and an instance of all B clips.
+
+    Args:
+        targets: Per clip the ground truth of G tracklets, see ``match_costs.py``.
+        assignments: Per clip (G,) index of each instance's query, -1 for none.
+
+    Returns:
+        (M,) long, the pair's clip; (M,) long, its query; and the ground truth of its instance.
+    """
     clips, queries, instances = [], [], []
     for b, (target, assignment) in enumerate(zip(targets, assignments, strict=True)):
         has_query = assignment >= 0

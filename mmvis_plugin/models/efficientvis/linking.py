@@ -199,7 +199,18 @@ def seen_at(clip: ClipTracklets, found: Tensor, last: bool) -> tuple[Tensor, lis
 def affinity(
     boxes_a: Tensor, masks_a: list[dict], boxes_b: Tensor, masks_b: list[dict], same_class: Tensor
 ) -> np.ndarray:
-    """(M, N) affinity in [0, 1] of M and N tracklets; see :class:`HandCraftLinking`."""
+    """How well tracklets of two clips fit together; see :class:`HandCraftLinking`.
+
+    Args:
+        boxes_a: (M, 4) xyxy in widths and heights of the frame.
+        masks_a: M run-length encodings.
+        boxes_b: (N, 4), likewise.
+        masks_b: N run-length encodings of the same size in pixels.
+        same_class: (M, N) bool.
+
+    Returns:
+        np.ndarray: (M, N) in [0, 1].
+    """
     box_iou = bbox_overlaps(boxes_a, boxes_b)
     closeness = 1 - torch.cdist(boxes_a, boxes_b, p=1) / 4
     mask_iou = torch.from_numpy(np.asarray(mask_utils.iou(masks_a, masks_b, [0] * len(masks_b))))

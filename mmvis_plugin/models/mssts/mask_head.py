@@ -140,7 +140,17 @@ class SeqFormerMaskHead(BaseModule):
 
 
 def pixel_centers(height: int, width: int, stride: int, like: Tensor) -> Tensor:
-    """(2, h, w) x and y of the centres of cells of ``stride`` pixels."""
+    """Where the centres of the cells of a grid lie.
+
+    Args:
+        height: h, rows of cells.
+        width: w, cells of a row.
+        stride: Side of a cell in pixels.
+        like: A tensor of the dtype and on the device of the result.
+
+    Returns:
+        (2, h, w) x and y in pixels.
+    """
     x = (torch.arange(width, device=like.device, dtype=like.dtype)) * stride + stride // 2
     y = (torch.arange(height, device=like.device, dtype=like.dtype)) * stride + stride // 2
     return torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)])

@@ -52,6 +52,7 @@ class ChannelLayerNorm(nn.LayerNorm):
     """LayerNorm over the channels of each position of (F, C, h, w)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise (F, C, h, w) over C; the shape stays."""
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
