@@ -20,11 +20,11 @@ train_pipeline = [
 ]
 train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
 
-max_iters = 1600
-warmup_iters = 160
+max_iters = 2500
+warmup_iters = 250
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 optim_wrapper = dict(
-    optimizer=dict(lr=2e-4, weight_decay=1e-4),
+    optimizer=dict(lr=4e-4, weight_decay=1e-4),
     paramwise_cfg=dict(
         custom_keys=dict(
             backbone=dict(lr_mult=0.1),
