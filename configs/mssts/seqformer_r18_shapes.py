@@ -20,8 +20,8 @@ train_pipeline = [
 ]
 train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
 
-max_iters = 2500
-warmup_iters = 250
+max_iters = 2000
+warmup_iters = 200
 train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 optim_wrapper = dict(
     optimizer=dict(lr=4e-4, weight_decay=1e-4),
