@@ -21,7 +21,7 @@ WEIGHTS = sorted((ROOT / "weights").glob("*.pth"))
 def test_record_beside_the_weights(path):
     record = json.loads(path.with_suffix(".json").read_text())
     assert record["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert record["command"].startswith("tools/train.py configs/")
+    assert record["command"].startswith(("tools/train.py configs/", "tools/dist_train.sh configs/"))
     assert record["seconds"] > 0
     assert record["metrics"]
     assert path.stat().st_size <= 8e6
