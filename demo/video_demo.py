@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain, count
 from pathlib import Path
 
 import av
@@ -247,7 +248,7 @@ class Run:
 
 def run(args: argparse.Namespace) -> int:
     """Segment all videos and return the exit code: the worst of theirs."""
-    names: Counter = Counter()
+    names: set[str] = set()
     codes = [0]
     if args.show:
         require_display()
@@ -268,7 +269,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def segment(
-    inferencer: VISInferencer, source: str, number: int, names: Counter, args: argparse.Namespace
+    inferencer: VISInferencer, source: str, number: int, names: set[str], args: argparse.Namespace
 ) -> int:
     """Segment a video, say what came of it, and return its exit code.
 
@@ -276,7 +277,7 @@ def segment(
         inferencer: The model.
         source: The video.
         number: Of the video among the inputs, from 1.
-        names: How often each name was given to a video; this one is counted in.
+        names: Those of the outputs of videos before; this one's is added.
         args: The command line.
     """
     this, error = Run(), None
@@ -290,8 +291,7 @@ def segment(
             stride=args.stride,
             classes=args.classes,
         ) as this.video:
-            names[this.video.name] += 1
-            targets = find_targets(this.video.name, names[this.video.name], args)
+            targets = find_targets(free_name(this.video.name, names), args)
             follow(this, [make_sink(path, number, args) for path in targets], args)
     except KeyboardInterrupt:
         this.signal = signal.SIGINT
@@ -346,15 +346,22 @@ def stopping_in_order(this: Run) -> Iterator[None]:
 # --- outputs ----------------------------------------------------------------------------------
 
 
-def find_targets(name: str, count: int, args: argparse.Namespace) -> list[Path]:
-    """Files to write for the video that is the ``count``-th of its name.
+def free_name(name: str, taken: set[str]) -> str:
+    """The name, with a number behind it where another video has it; it is taken then."""
+    numbered = (f"{name}_{number}" for number in count(2))
+    free = next(candidate for candidate in chain([name], numbered) if candidate not in taken)
+    taken.add(free)
+    return free
+
+
+def find_targets(name: str, args: argparse.Namespace) -> list[Path]:
+    """Files to write for a video whose outputs go by this name.
 
     Raises:
         ValueError: If one of them is an input.
     """
     targets = [Path(out) for out in args.out]
     if args.out_dir:
-        name = name if count == 1 else f"{name}_{count}"
         targets += [Path(args.out_dir, name + ENDINGS[format_]) for format_ in args.formats]
     for target in targets:
         if target.resolve() in input_paths(args):

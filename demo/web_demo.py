@@ -3,6 +3,7 @@
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -161,6 +162,8 @@ def main(argv: list[str] | None = None) -> int:
         print("error: no weights are shipped here: name a model (--model)", file=sys.stderr)
         return 1
     models = ModelCache(choices, args.device, args.max_models)
+    # A server is stopped by this signal: the visitors' files are to be removed then too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # A folder of this server alone, which nobody else on this machine can look into.
     cache = os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="mmvis_web_")
     try:

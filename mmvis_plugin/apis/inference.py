@@ -153,7 +153,7 @@ class TrackedObject(NamedTuple):
         class_name: Its name.
         score: In [0, 1].
         box: x1, y1, x2, y2 in pixels of the frame.
-        rle: The mask, a COCO RLE with ``size`` [H, W] and ``counts`` in bytes.
+        rle: The mask, a COCO RLE with ``size`` [H, W] and ``counts`` a str.
     """
 
     id: int

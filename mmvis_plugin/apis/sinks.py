@@ -26,6 +26,7 @@ import pycocotools.mask as mask_utils
 # Not from the package: it imports this one.
 from mmvis_plugin.visualization.track_visualizer import TrackVisualizer
 
+from ..utils.rle import encode_masks
 from .background import Worker
 from .inference import FrameResult, TrackedObject, VideoStream
 from .track_spool import Observation, TrackSpool, TrackSummary
@@ -243,6 +244,7 @@ class IdMapSink(Sink):
             _check_replaceable(target)
 
     def _open(self, video: VideoStream) -> None:
+        shutil.rmtree(self._temporary, ignore_errors=True)  # of a run that was killed
         self._temporary.mkdir()
 
     def _add(self, result: FrameResult) -> None:
@@ -282,6 +284,8 @@ def id_map(tracks: Sequence[TrackedObject], size: tuple[int, int]) -> np.ndarray
 
 
 def _check_replaceable(folder: Path) -> None:
+    if folder.is_symlink():
+        raise FileExistsError(f"{folder} is a link: name the folder that it leads to")
     if not folder.exists():
         return
     others = [p.name for p in folder.iterdir() if not re.fullmatch(r"\d{6,}\.png", p.name)]
@@ -323,8 +327,7 @@ class MOTSSink(Sink):
         tracks = visible_tracks(result, self._score_thr)
         for track, rle in zip(tracks, disjoint_masks(tracks, result.size), strict=True):
             if mask_utils.area(rle):
-                counts = rle["counts"].decode("ascii")
-                fields = (result.index, track.id, track.label + 1, height, width, counts)
+                fields = (result.index, track.id, track.label + 1, height, width, rle["counts"])
                 self._file.write(" ".join(map(str, fields)) + "\n")
 
     def _save(self, path: Path) -> None:
@@ -345,7 +348,7 @@ def disjoint_masks(tracks: Sequence[TrackedObject], size: tuple[int, int]) -> li
         size: Its width and height in pixels.
 
     Returns:
-        list[dict]: N COCO RLEs with ``size`` [H, W] and ``counts`` in bytes, no two of which
+        list[dict]: N COCO RLEs with ``size`` [H, W] and ``counts`` a str, no two of which
         overlap; some may be empty.
     """
     rles = [track.rle for track in tracks]
@@ -354,8 +357,7 @@ def disjoint_masks(tracks: Sequence[TrackedObject], size: tuple[int, int]) -> li
     owners = np.zeros(size[::-1], np.intp)
     for number, track in enumerate(tracks, 1):
         owners[track.mask()] = number
-    layers = owners[..., None] == np.arange(1, len(tracks) + 1)
-    return mask_utils.encode(np.asfortranarray(layers, np.uint8))
+    return encode_masks(owners == np.arange(1, len(tracks) + 1)[:, None, None])
 
 
 class _SpooledSink(Sink):
@@ -422,6 +424,7 @@ class JSONSink(_SpooledSink):
 
     def _add(self, result: FrameResult) -> None:
         self._spool.add(result, result.tracks, with_masks=True)
+        self._length = result.index + 1  # frames that were not written count as empty
 
     def _write(self, path: Path) -> None:
         width, height = self._video.size
@@ -451,7 +454,7 @@ class JSONSink(_SpooledSink):
             mask = json.dumps({"size": size, "counts": seen.counts})
             write(separator + "null, " * (seen.frame - due) + mask)
             separator, due = ", ", seen.frame + 1
-        write(", null" * (self.num_frames - due) + "]")
+        write(", null" * (self._length - due) + "]")
 
 
 class CSVSink(_SpooledSink):

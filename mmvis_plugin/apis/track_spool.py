@@ -82,7 +82,7 @@ class TrackSpool:
                 track.label,
                 track.score,
                 track.area,
-                track.rle["counts"].decode("ascii") if with_masks else None,
+                track.rle["counts"] if with_masks else None,
             )
             for track in tracks
             if track.area

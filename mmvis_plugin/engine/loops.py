@@ -46,5 +46,8 @@ class ResumableIterBasedTrainLoop(IterBasedTrainLoop):
         # batch_size is None where a batch sampler of the user's forms the batches.
         if self._iter > 0 and batch_size is not None and hasattr(sampler, "skip"):
             sampler.skip(self._iter * batch_size)
-            self.dataloader_iterator = _ResumedBatches(self.dataloader, self._iter)
+            # MMEngine's fast_forward_on_resume takes no batch for the iterations that were done.
+            takes_none = getattr(self, "fast_forward_on_resume", False)
+            skipped = 0 if takes_none else self._iter
+            self.dataloader_iterator = _ResumedBatches(self.dataloader, skipped)
         return super().run()

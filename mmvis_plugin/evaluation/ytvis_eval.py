@@ -257,7 +257,7 @@ def load_ground_truth(source: dict | str | PathLike) -> GroundTruth:
     if not isinstance(data, dict):
         raise ValueError(f"{name}: expected a JSON object, got {type(data).__name__}")
     videos = _by_id(
-        (item["id"], Video(item["height"], item["width"], _video_length(item, where)), where)
+        (item["id"], Video(*_video_size(item, where)), where)
         for item, where in _items(data, "videos", ("id", "height", "width"), name)
     )
     categories = _by_id(
@@ -378,12 +378,16 @@ def _videos_by_tag(videos: list[dict], name: str) -> dict[str, set[Hashable]]:
     return dict(sorted(found.items()))
 
 
-def _video_length(item: Mapping, where: str) -> int:
-    if "length" in item:
-        return item["length"]
-    if "file_names" in item:
-        return len(item["file_names"])
-    raise ValueError(f"{where} has neither 'length' nor 'file_names'")
+def _video_size(item: Mapping, where: str) -> tuple[int, int, int]:
+    """Height, width and length; a file may have them as 36.0."""
+    if "length" not in item and "file_names" not in item:
+        raise ValueError(f"{where} has neither 'length' nor 'file_names'")
+    length = item["length"] if "length" in item else len(item["file_names"])
+    sizes = {"height": item["height"], "width": item["width"], "length": length}
+    for key, value in sizes.items():
+        if not isinstance(value, int | float) or value != int(value):
+            raise ValueError(f"{where}: {key} must be a whole number, got {value!r}")
+    return tuple(map(int, sizes.values()))
 
 
 def _look_up(table: dict, key: Any, name: str, where: str) -> Any:

@@ -15,12 +15,9 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
-from pycocotools import mask as mask_utils
 from torch import Tensor
 
 
@@ -170,22 +167,6 @@ class VideoSegmentor(BaseModel):
                 "before it: test with TrackImgSampler, which feeds whole videos in order"
             )
         return stream
-
-
-def encode_masks(masks: Tensor) -> list[dict]:
-    """COCO run-length encoding of a stack of masks.
-
-    Args:
-        masks: (N, H, W) bool.
-
-    Returns:
-        N dicts with ``size`` [H, W] and ``counts`` in bytes.
-    """
-    if len(masks) == 0:
-        return []
-    # pycocotools wants (H, W, N) with H running fastest.
-    array = masks.permute(0, 2, 1).contiguous().to(torch.uint8).cpu().numpy()
-    return mask_utils.encode(np.asfortranarray(array.transpose(2, 1, 0)))
 
 
 def tracked_frame(

@@ -10,12 +10,8 @@ from mmengine.structures import InstanceData
 from torch import nn
 from torch.nn import functional as F
 
-from mmvis_plugin.models.video_segmentor import (
-    StreamState,
-    VideoSegmentor,
-    encode_masks,
-    tracked_frame,
-)
+from mmvis_plugin.models.video_segmentor import StreamState, VideoSegmentor, tracked_frame
+from mmvis_plugin.utils.rle import encode_masks
 
 CONFIG = """
 custom_imports = dict(imports=["mmvis_plugin", "fake_segmentor"], allow_failed_imports=False)

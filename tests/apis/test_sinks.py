@@ -32,6 +32,7 @@ from mmvis_plugin.apis import (
     VideoSink,
 )
 from mmvis_plugin.apis.sinks import default_enlargement, id_map
+from mmvis_plugin.utils.rle import encode_masks
 from mmvis_plugin.visualization import TrackVisualizer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,8 +50,8 @@ def make_video(tracks=None, size=SIZE, classes=("ball", "box", "cone")):
 
 def make_result(video, index, objects, image=None):
     """Result of a frame; ``objects`` are (id, label, score, (H, W) mask)."""
-    masks = [np.asfortranarray(mask, np.uint8) for *_, mask in objects]
-    rles = [mask_utils.encode(mask) for mask in masks]
+    masks = [np.asarray(mask, bool) for *_, mask in objects]
+    rles = encode_masks(np.stack(masks)) if masks else []
     boxes = np.array([mask_utils.toBbox(rle) for rle in rles]).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     instances = InstanceData(
@@ -188,6 +189,15 @@ class TestJSON:
             )
         assert names(tmp_path) == []
 
+    def test_frames_that_were_not_written_are_empty(self, tmp_path):
+        video = make_video()
+        whole = rectangle(2, 2, 9, 9)
+        results = [make_result(video, index, [(0, 1, 0.5, whole)]) for index in (5, 6, 8)]
+        write_all(JSONSink(tmp_path / "t.json"), results)
+        (entry,) = json.loads((tmp_path / "t.json").read_text())
+        there = [segmentation is not None for segmentation in entry["segmentations"]]
+        assert there == [False] * 5 + [True, True, False, True]
+
     def test_no_tracks(self, tmp_path):
         video = make_video()
         write_all(JSONSink(tmp_path / "t.json"), [make_result(video, i, []) for i in range(3)])
@@ -259,6 +269,19 @@ class TestFrames:
         assert id_map(last.tracks, SIZE).max() == 65535
         with pytest.raises(ValueError, match="track 65535"):
             id_map(make_result(video, 0, [(65535, 0, 0.9, rectangle(0, 0, 2, 2))]).tracks, SIZE)
+
+    def test_what_a_killed_run_left_is_in_nobodys_way(self, tmp_path):
+        sink = IdMapSink(tmp_path / "ids")
+        (tmp_path / f".ids.{os.getpid()}.part").mkdir()
+        (tmp_path / f".ids.{os.getpid()}.part" / "000009.png").touch()
+        write_all(sink, [make_result(make_video(), 0, [])])
+        assert names(tmp_path / "ids") == ["000000.png"]
+
+    def test_a_link_is_refused_before_the_work(self, tmp_path):
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "ids").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(FileExistsError, match="ids is a link: name the folder"):
+            IdMapSink(tmp_path / "ids")
 
     def test_only_a_folder_of_id_maps_is_replaced(self, tmp_path):
         folder = tmp_path / "v1.0_ids"

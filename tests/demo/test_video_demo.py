@@ -106,6 +106,11 @@ class TestOutputs:
         assert run(demo, capsys, *inputs, *outs)[0] == 0
         assert names(tmp_path / "o") == files
 
+    def test_names_that_look_numbered(self, demo):
+        taken = set()
+        given = [demo.free_name(name, taken) for name in ("a", "a", "a_2", "a")]
+        assert given == ["a", "a_2", "a_2_2", "a_3"] and taken == set(given)
+
     def test_several_videos(self, demo, inputs, tmp_path, capsys):
         (tmp_path / "other").mkdir()
         same_name = write_video(tmp_path / "other" / "in.mp4", count=5)

@@ -1,6 +1,8 @@
+import inspect
 from unittest.mock import MagicMock
 
 import pytest
+from mmengine.runner import IterBasedTrainLoop
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mmvis_plugin.engine import ResumableIterBasedTrainLoop
@@ -38,12 +40,12 @@ class SkippingCounting(Counting):
         self.start = num_samples
 
 
-def trained_batches(sampler, iteration, max_iters=6):
+def trained_batches(sampler, iteration, max_iters=6, **kwargs):
     """Batches that a run trains on from an iteration on, and all that were loaded for it."""
     dataset = RecordingDataset()
     runner = MagicMock(val_loop=None)
     loop = ResumableIterBasedTrainLoop(
-        runner, DataLoader(dataset, batch_size=2, sampler=sampler), max_iters
+        runner, DataLoader(dataset, batch_size=2, sampler=sampler), max_iters, **kwargs
     )
     loop._iter = iteration
     loop.run()
@@ -56,6 +58,15 @@ def trained_batches(sampler, iteration, max_iters=6):
 def test_goes_on_with_the_next_batch(sampler_class, iteration):
     batches, _ = trained_batches(sampler_class(), iteration)
     assert batches == [[2 * i, 2 * i + 1] for i in range(iteration, 6)]
+
+
+@pytest.mark.skipif(
+    "fast_forward_on_resume" not in inspect.signature(IterBasedTrainLoop).parameters,
+    reason="this MMEngine always goes through the batches before",
+)
+def test_with_fast_forward_too():
+    batches, _ = trained_batches(SkippingCounting(), 4, fast_forward_on_resume=True)
+    assert batches == [[8, 9], [10, 11]]
 
 
 def test_does_not_load_what_was_trained_on_before():

@@ -352,6 +352,8 @@ def test_wrong_annotations_are_named(change, message):
         (lambda gt: gt.pop("videos"), "no list under the key 'videos'"),
         (lambda gt: gt["videos"][0].pop("height"), r"videos\[0\] \(id 7\) has no key 'height'"),
         (lambda gt: gt["videos"][0].pop("length"), r"\(id 7\) has neither 'length' nor"),
+        (lambda gt: gt["videos"][0].update(length=2.5), "id 7.*length must be a whole number"),
+        (lambda gt: gt["videos"][0].update(width="16"), "id 7.*width must be a whole number"),
         (lambda gt: gt["videos"].append(VIDEO), r"videos\[1\] \(id 7\): the id is taken already"),
         (lambda gt: gt["categories"].append({"id": 2, "name": "cat"}), "same name"),
         (lambda gt: gt["annotations"][0].pop("segmentations"), "id 31.*no key 'segmentations'"),
@@ -364,6 +366,13 @@ def test_a_malformed_json_is_named(tmp_path, spoil, message):
     path.write_text(json.dumps(gt))
     with pytest.raises(ValueError, match=f"valid.json.*{message}"):
         load_ground_truth(path)
+
+
+def test_sizes_may_be_written_as_floats():
+    gt = dataset(annotation(31, VIDEO, 1, MASKS))
+    gt["videos"] = [{**VIDEO, "height": 12.0, "width": 16.0, "length": 3.0}]
+    (video,) = load_ground_truth(gt).videos.values()
+    assert video == (12, 16, 3) and all(type(value) is int for value in video)
 
 
 @pytest.mark.parametrize("annotations", [None, []])

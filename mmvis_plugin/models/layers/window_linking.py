@@ -17,7 +17,8 @@ from pycocotools import mask as mask_utils
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ..video_segmentor import StreamState, VideoSegmentor, encode_masks, tracked_frame
+from ...utils.rle import encode_masks
+from ..video_segmentor import StreamState, VideoSegmentor, tracked_frame
 from .soft_iou import pairwise_soft_iou
 
 

@@ -15,9 +15,10 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from ...utils.rle import encode_masks
 from ..layers.mask_resize import masks_at_original_size
 from ..layers.rpn_head import class_agnostic, predict_proposals
-from ..video_segmentor import StreamState, VideoSegmentor, encode_masks, tracked_frame
+from ..video_segmentor import StreamState, VideoSegmentor, tracked_frame
 from .roi_masks import check_detector, detect, distinct_instances, paste_masks, roi_masks
 from .tracker import ClipTracks
 
