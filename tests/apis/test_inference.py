@@ -69,7 +69,7 @@ def test_every_frame_comes_out_in_order_with_its_result(model, look_ahead):
 @pytest.mark.parametrize("look_ahead", [0, 3])
 def test_frames_are_held_only_while_they_are_not_final(model, look_ahead):
     model.look_ahead = look_ahead
-    alive = []
+    alive, numbers = [], []
     most = 0
 
     def frames():
@@ -78,12 +78,14 @@ def test_frames_are_held_only_while_they_are_not_final(model, look_ahead):
             alive.append(weakref.ref(frame))
             yield frame
 
-    for _frame, _sample in segment_video(model, frames()):
+    for _frame, sample in segment_video(model, frames()):
+        numbers.append(sample.frame_id)
         alive[:] = [ref for ref in alive if ref() is not None]
         most = max(most, len(alive))
 
+    assert numbers == list(range(40))
     # Those that wait, the new one, and the one in the consumer's hands.
-    assert most <= look_ahead + 2
+    assert look_ahead < most <= look_ahead + 2
 
 
 def test_results_come_as_soon_as_they_are_final(model):
@@ -94,8 +96,11 @@ def test_results_come_as_soon_as_they_are_final(model):
             read.append(number)
             yield make_frame(number)
 
+    numbers = []
     for _, sample in segment_video(model, frames()):
+        numbers.append(sample.frame_id)
         assert len(read) == min(sample.frame_id + 4, 10)
+    assert numbers == read == list(range(10))
 
 
 def test_no_frames_no_results(model):

@@ -160,6 +160,7 @@ class TestSources:
 class TestResults:
     def test_tracked_object(self, inferencer):
         results = list(inferencer(FRAMES))
+        assert len(results) == 12
         for number, result in enumerate(results):
             (track,) = result.tracks
             assert result.size == (90, 70)
@@ -190,6 +191,7 @@ class TestResults:
         for result in inferencer(frames()):
             assert len(read) <= result.index + 4
             permits.release()
+        assert read == list(range(10))
 
     @pytest.mark.parametrize("batch_size", [1, 3, 100])
     def test_batches_change_nothing(self, inferencer, batch_size):

@@ -61,6 +61,27 @@ def test_pairs_below_the_threshold_stay_apart():
         assert linking.link(links, clip((0, RIGHT, RIGHT))).tolist() == expected
 
 
+def test_the_sum_of_affinities_is_largest():
+    """The best single pair is given up where that makes the other pair better by more."""
+    earlier, later = (
+        [[start, 2, start + 8, 20] for start in starts] for starts in [(3, 0), (2, 5)]
+    )
+    scale = torch.tensor([WIDTH, HEIGHT, WIDTH, HEIGHT])
+    scores = affinity(
+        torch.tensor(earlier) / scale,
+        [encode(box) for box in earlier],
+        torch.tensor(later) / scale,
+        [encode(box) for box in later],
+        torch.ones(2, 2, dtype=torch.bool),
+    )
+    assert scores.max() == scores[0, 0] and scores.min() == scores[1, 1] > 0.5
+    assert scores.trace() < scores[0, 1] + scores[1, 0]
+    linking = HandCraftLinking(min_affinity=0.5)
+    links = linking.start(QUERIES)
+    assert linking.link(links, clip(*((0, box, box) for box in earlier))).tolist() == [0, 1]
+    assert linking.link(links, clip(*((0, box, box) for box in later))).tolist() == [1, 0]
+
+
 def test_clips_without_tracklets():
     linking = HandCraftLinking()
     links = linking.start(QUERIES)

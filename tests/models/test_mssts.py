@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 from streaming import SIZE, assert_same, metas, run, run_interleaved
 from streaming import video as noise
+from torch.utils.checkpoint import checkpoint
 
 from mmvis_plugin.models.mssts.mssts import foreground_views
 
@@ -246,15 +247,26 @@ def test_padding_is_no_feature():
         torch.testing.assert_close(one, other)
 
 
-def test_activation_checkpointing_changes_nothing():
+def test_activation_checkpointing_changes_nothing(monkeypatch):
+    checkpointed = []
+
+    def counting(layer, *args, **kwargs):
+        checkpointed.append(layer)
+        return checkpoint(layer, *args, **kwargs)
+
+    for part in ("encoder", "decoder"):
+        monkeypatch.setattr(f"mmvis_plugin.models.mssts.{part}.checkpoint", counting)
     inputs, samples = batch()
     gradients = []
     for with_cp in (False, True):
         model = build(encoder__with_cp=with_cp, decoder__with_cp=with_cp).train()
+        checkpointed.clear()
         sum(model.loss(inputs, samples).values()).backward()
+        layers = [*model.encoder.layers, *model.decoder.layers]
+        assert checkpointed == (layers if with_cp else [])
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.requires_grad})
     for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-5, msg=name)
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=0, msg=name)
 
 
 def test_training_in_bfloat16():

@@ -75,8 +75,8 @@ def objects_of(frame) -> dict[int, int]:
 
 
 def box_mask(*columns: tuple[int, int]) -> torch.Tensor:
-    """(F, 10) masks of one track that covers columns [start, end) in each of F frames."""
-    mask = torch.zeros(len(columns), 10)
+    """(F, 13) masks of one track that covers columns [start, end) in each of F frames."""
+    mask = torch.zeros(len(columns), 13)
     for row, (start, end) in zip(mask, columns, strict=True):
         row[start:end] = 1
     return mask
@@ -108,6 +108,13 @@ class TestMatchTracks:
         masks = torch.stack([box_mask((0, 3)), box_mask((0, 4)), box_mask((1, 4))])
         labels = torch.zeros(3, dtype=torch.long)
         assert match_tracks(masks, labels, previous, labels[:1]).tolist() == [-1, 0, -1]
+
+    def test_the_sum_of_ious_is_largest(self):
+        """Best pair first would give 7/9 + 3/13 = 1.01, the other way is 6/10 + 6/10."""
+        previous = torch.stack([box_mask((3, 11)), box_mask((0, 8))])
+        masks = torch.stack([box_mask((2, 10)), box_mask((5, 13))])
+        labels = torch.zeros(2, dtype=torch.long)
+        assert match_tracks(masks, labels, previous, labels, 0.2).tolist() == [1, 0]
 
     def test_equal_masks_go_by_class(self):
         """One query reported as two classes: the classes do not cross."""
