@@ -1,6 +1,8 @@
+import logging
 import os
 
 import pytest
+from mmengine.logging import MMLogger
 
 SWITCH = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
@@ -13,3 +15,13 @@ def loading_is_as_before():
     os.environ.pop(SWITCH, None)
     if before is not None:
         os.environ[SWITCH] = before
+
+
+@pytest.fixture(autouse=True)
+def no_closed_log_files():
+    """A web server that starts closes all log files of its process; MMEngine would write on."""
+    yield
+    for logger in MMLogger._instance_dict.values():
+        for handler in list(logger.handlers):
+            if isinstance(handler, logging.FileHandler) and handler.stream is None:
+                logger.removeHandler(handler)
