@@ -23,12 +23,11 @@ import cv2
 import numpy as np
 from synthetic import Scene, make_annotations
 
-from mmvis_plugin.utils.memory import peak_memory, reset_peak_memory
+from mmvis_plugin.utils.memory import MEGABYTE, peak_memory, reset_peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 # Of the training set of YouTube-VIS 2019.
 NUM_VIDEOS, NUM_FRAMES, NUM_OBJECTS = 2238, 61845, 3774
-MEGABYTE = 2**20
 EXAMPLE = """example:
   python benchmarks/dataset_loading.py
   python benchmarks/dataset_loading.py --masks lists --workers 4

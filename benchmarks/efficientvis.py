@@ -16,16 +16,16 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
+from options import add_device, add_size
 
 from mmvis_plugin.models import EfficientVIS
 from mmvis_plugin.utils import load_config, remove_pretrained
-from mmvis_plugin.utils.memory import peak_memory
+from mmvis_plugin.utils.memory import MEGABYTE, peak_memory
 
 EXAMPLE = """example:
   python benchmarks/efficientvis.py configs/efficientvis/efficientvis_r50_ytvis19.py
   python benchmarks/efficientvis.py configs/efficientvis/efficientvis_r18_shapes.py \\
       --size 96 128 --clip-lengths 4 8 16"""
-MEGABYTE = 2**20
 
 
 def main() -> None:
@@ -69,20 +69,8 @@ def parse_args() -> argparse.Namespace:
         metavar="N",
         help="length of the video in clips (default: %(default)s)",
     )
-    parser.add_argument(
-        "--size",
-        type=int,
-        nargs=2,
-        default=[360, 640],
-        metavar=("HEIGHT", "WIDTH"),
-        help="of the frames, in pixels (default: 360 640)",
-    )
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        metavar="NAME",
-        help="where to run, such as cpu or cuda:0 (default: a GPU if there is one)",
-    )
+    add_size(parser)
+    add_device(parser)
     return parser.parse_args()
 
 

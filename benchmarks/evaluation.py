@@ -26,10 +26,9 @@ from unittest import mock
 import numpy as np
 from synthetic import Scene, make_annotations, make_results
 
-from mmvis_plugin.utils.memory import peak_memory, reset_peak_memory
+from mmvis_plugin.utils.memory import MEGABYTE, peak_memory, reset_peak_memory
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
-MEGABYTE = 2**20
 EXAMPLE = """example:
   python benchmarks/evaluation.py --videos 300 --tracks 15 100
   python benchmarks/evaluation.py --cases 1000   # random cases, figures only

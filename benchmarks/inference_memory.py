@@ -36,7 +36,7 @@ from mmvis_plugin.apis import (
 )
 from mmvis_plugin.datasets.categories import SHAPES
 from mmvis_plugin.datasets.shapes_vis import generate_video
-from mmvis_plugin.utils.memory import peak_memory
+from mmvis_plugin.utils.memory import MEGABYTE, peak_memory
 
 EXAMPLE = """example:
   python benchmarks/inference_memory.py maskprop_r18_shapes masktrack_rcnn_r18_shapes
@@ -44,7 +44,6 @@ exit code 1 if the memory of a model grows by more than 5 per cent"""
 SINKS = {"tracks.json": JSONSink, "tracks.csv": CSVSink, "tracks.txt": MOTSSink}
 CLIP_LENGTH, CLIP_SIZE = 24, (96, 128)
 MOST_GROWTH = 0.05
-MEGABYTE = 2**20
 SAME = 0.5  # mask overlap (IoU) from which on a track is taken to be an object
 
 

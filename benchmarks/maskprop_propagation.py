@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from options import add_device
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -94,12 +95,7 @@ def main() -> None:
         metavar="N",
         help="runs of each, of which the median counts (default: %(default)s)",
     )
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        metavar="NAME",
-        help="where to run, such as cpu or cuda:0 (default: a GPU if there is one)",
-    )
+    add_device(parser)
     arguments = parser.parse_args()
     table = Table("setting", "forward, ms", "with backward, ms", "largest difference")
     for name in SETTINGS:

@@ -26,9 +26,8 @@ import torch
 from pycocotools import mask as mask_utils
 from synthetic import Scene, make_annotations, make_results
 
-from mmvis_plugin.utils.memory import peak_memory, reset_peak_memory
+from mmvis_plugin.utils.memory import MEGABYTE, peak_memory, reset_peak_memory
 
-MEGABYTE = 2**20
 EXAMPLE = """example:
   python benchmarks/metric.py --videos 60 --tracks 10
 """

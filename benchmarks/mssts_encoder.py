@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import torch
 from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
+from options import add_device, add_size
 from torch import Tensor
 
 from mmvis_plugin.models.mssts.deformable import (
@@ -25,13 +26,12 @@ from mmvis_plugin.models.mssts.deformable import (
     sample_levels,
 )
 from mmvis_plugin.models.mssts.encoder import ClipFeatures, SeqFormerEncoder
-from mmvis_plugin.utils.memory import peak_memory, reset_peak_memory
+from mmvis_plugin.utils.memory import MEGABYTE, peak_memory, reset_peak_memory
 
 EXAMPLE = """example:
   OMP_NUM_THREADS=1 python benchmarks/mssts_encoder.py
   python benchmarks/mssts_encoder.py --frames 36 --layers 3 --train --device cuda"""
 STRIDES = (8, 16, 32, 64)
-MEGABYTE = 2**20
 MS_STS = {
     "MS-STS, intra": dict(inter=False),
     "MS-STS, inter": dict(intra=False),
@@ -78,14 +78,7 @@ def parse_args() -> argparse.Namespace:
         metavar="N",
         help="frames of a clip (default: %(default)s)",
     )
-    parser.add_argument(
-        "--size",
-        type=int,
-        nargs=2,
-        default=[360, 640],
-        metavar=("HEIGHT", "WIDTH"),
-        help="of the frames, in pixels (default: 360 640)",
-    )
+    add_size(parser)
     parser.add_argument(
         "--layers",
         type=int,
@@ -101,12 +94,7 @@ def parse_args() -> argparse.Namespace:
         help="runs of each, of which the median counts (default: %(default)s)",
     )
     parser.add_argument("--train", action="store_true", help="run backward as well")
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        metavar="NAME",
-        help="where to run, such as cpu or cuda:0 (default: a GPU if there is one)",
-    )
+    add_device(parser)
     return parser.parse_args()
 
 

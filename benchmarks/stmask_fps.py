@@ -15,6 +15,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from options import add_device, add_size
 
 from mmvis_plugin.models.stmask import STMask
 from mmvis_plugin.utils import load_config, remove_pretrained
@@ -44,14 +45,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("config", help="of an STMask: a file, or the name of a config")
-    parser.add_argument(
-        "--size",
-        type=int,
-        nargs=2,
-        default=[360, 640],
-        metavar=("HEIGHT", "WIDTH"),
-        help="of the frames, in pixels (default: 360 640)",
-    )
+    add_size(parser)
     parser.add_argument(
         "--instances",
         type=int,
@@ -73,12 +67,7 @@ def parse_args() -> argparse.Namespace:
         metavar="N",
         help="frames before those, which do not count (default: %(default)s)",
     )
-    parser.add_argument(
-        "--device",
-        default="cuda" if torch.cuda.is_available() else "cpu",
-        metavar="NAME",
-        help="where to run, such as cpu or cuda:0 (default: a GPU if there is one)",
-    )
+    add_device(parser)
     return parser.parse_args()
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+MEGABYTE = 2**20  # bytes
+
 
 def reset_peak_memory(device: torch.device | str = "cpu") -> None:
     """Let the peak begin anew; that of the process only where the system can (Linux).
