@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmdet.datasets import CocoDataset
+from mmdet.models.tracking_heads import Mask2FormerTrackHead
 from mmdet.registry import MODELS
 from mmdet.structures import TrackDataSample
 from mmengine.config import Config
@@ -340,6 +341,12 @@ def be_confident(model):
             last.weight.data.zero_()
             last.bias.data.zero_()
             last.bias.data[-1] = 6  # that of the last generated convolution: all of the frame
+        if isinstance(module, Mask2FormerTrackHead):
+            features, embedding = module.pixel_decoder.mask_feature, module.mask_embed[-1]
+            for layer, bias in ((module.cls_embed, 0), (features, 1), (embedding, 1)):
+                layer.weight.data.zero_()
+                layer.bias.data.fill_(bias)
+            module.cls_embed.bias.data[0] = 6
         if isinstance(module, STMaskHead):
             for layers, index, value in (
                 (module.reg_preds, slice(None), 0),
