@@ -147,7 +147,8 @@ def keep_clean(folder: Path, seconds: float) -> None:
     def clean():
         while True:
             time.sleep(min(CLEAN_EVERY, seconds))
-            remove_old_files(folder, seconds)
+            with suppress(OSError):  # a folder may vanish while it is looked through
+                remove_old_files(folder, seconds)
 
     threading.Thread(target=clean, name="clean", daemon=True).start()
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from typing import NamedTuple
+from weakref import WeakSet, finalize
 
 import numpy as np
 import pycocotools.mask as mask_utils
@@ -85,7 +86,7 @@ class VISInferencer:
         self.classes: tuple[str, ...] = self.model.dataset_meta["classes"]
         self._autocast = _autocast_dtype(self.device) if autocast else None
         self._channels_last = channels_last
-        self._streams: list[VideoStream] = []
+        self._streams: WeakSet[VideoStream] = WeakSet()
 
     def __call__(
         self,
@@ -112,10 +113,9 @@ class VISInferencer:
             FileNotFoundError, VideoError: If the source cannot be read, see :class:`VideoReader`.
         """
         labels = self._find_labels(classes)
-        self._streams = [stream for stream in self._streams if not stream.closed]
         reader = VideoReader(source, fps, start, end, stride)
         stream = VideoStream(reader, self.start_run(), self.batch_size, self.classes, labels)
-        self._streams.append(stream)
+        self._streams.add(stream)
         return stream
 
     def start_run(self) -> "ModelRun":
@@ -134,8 +134,8 @@ class VISInferencer:
 
     def close(self) -> None:
         """Close all videos that are still open."""
-        while self._streams:
-            self._streams.pop().close()
+        for stream in list(self._streams):
+            stream.close()
 
     def __enter__(self) -> "VISInferencer":
         return self
@@ -232,8 +232,8 @@ class VideoStream:
         tracks (InstanceData | None): After the last result: instances_id, labels and scores of
             all tracks where the method decides on them at the end; otherwise None, and a track's
             class and score are the majority and the mean of its frames'.
-        interrupted (bool): Whether :meth:`stop` came before the end of the source. That of a
-            camera comes with it.
+        complete (bool): Whether the last result has been given, and is that of the source's last
+            frame: not if :meth:`stop` came before. A camera ends with :meth:`stop`.
         closed (bool): Whether the source is released.
 
     Yields:
@@ -257,23 +257,21 @@ class VideoStream:
         self.is_camera = reader.is_camera
         self.classes = classes
         self.tracks: InstanceData | None = None
-        self.interrupted = self.closed = False
+        self.complete = self.closed = False
         self._reader = reader
         self._run = run
         self._labels = labels
+        self._cut = False
         ahead = CAMERA_READ_AHEAD if self.is_camera else READ_AHEAD
-        self._prefetcher = Prefetcher(self._read(), max(ahead, 2 * batch_size))
+        self._prefetcher = Prefetcher(_prepared(reader, run), max(ahead, 2 * batch_size))
+        # Of a loop left in the middle: the thread knows nothing of the stream and lets it go.
+        finalize(self, self._prefetcher.stop)
         self._results = self._segment(self._prefetcher.batches(batch_size))
 
     @property
     def num_broken(self) -> int:
         """Frames left out so far because they cannot be decoded."""
         return self._reader.num_broken
-
-    def _read(self) -> Iterator["PreparedFrame"]:
-        with self._reader as reader:
-            for number, image in enumerate(reader):
-                yield self._run.prepare(image, number, reader.timing)
 
     def _segment(self, batches: Iterable[list["PreparedFrame"]]) -> Iterator[FrameResult]:
         try:
@@ -282,6 +280,7 @@ class VideoStream:
                 yield FrameResult(self, index, image, timing, instances)
             if self._run.tracks is not None:
                 self.tracks = self._wanted(self._run.tracks)
+            self.complete = not self._cut
         finally:
             self._release()
 
@@ -301,7 +300,7 @@ class VideoStream:
 
         It only sets flags and may be called from a signal handler or another thread.
         """
-        self.interrupted |= not (self.is_camera or self.closed)
+        self._cut = not self.is_camera
         self._prefetcher.stop()
 
     def close(self) -> None:
@@ -318,6 +317,12 @@ class VideoStream:
 
     def __exit__(self, *exc_info) -> None:
         self.close()
+
+
+def _prepared(reader: VideoReader, run: "ModelRun") -> Iterator["PreparedFrame"]:
+    with reader:
+        for number, image in enumerate(reader):
+            yield run.prepare(image, number, reader.timing)
 
 
 def segment_video(model: nn.Module, frames: Iterable[np.ndarray]) -> "SegmentedVideo":

@@ -2,8 +2,9 @@
 
 A sink is a context manager that takes the results of one video as they come and works in a thread
 of its own. What it writes has its final name only when it is whole. If the block is left by an
-exception (Ctrl-C, a source that fails in the middle) or the video was stopped, the file is closed
-properly all the same, holds the frames so far and says so in its name: ``tracks.partial.mp4``::
+exception (Ctrl-C, a source that fails in the middle) or before the video's end (``stop``,
+``break``), the file is closed properly all the same, holds the frames so far and says so in its
+name: ``tracks.partial.mp4``::
 
     with VISInferencer("maskprop_r18_shapes") as inferencer, VideoSink("tracks.mp4") as sink:
         for result in inferencer("street.mp4"):
@@ -121,8 +122,8 @@ class Sink(ABC):
         """Finish the file and give it its name. Without a frame, nothing is left on disk.
 
         Args:
-            partial: Whether frames are missing. It is also told by the name if the video was
-                stopped before its end.
+            partial: Whether frames are missing. The name also tells it if the video was stopped,
+                or its results were not drawn to their end.
 
         Raises:
             Exception: What went wrong with a frame or the file; nothing is left on disk then.
@@ -133,7 +134,7 @@ class Sink(ABC):
         try:
             worker.close()
             if self.num_frames:
-                is_whole = not (partial or self._video.interrupted)
+                is_whole = self._video.complete and not partial
                 path = self.path if is_whole else self.partial_path
                 self._save(path)
                 self.written = path

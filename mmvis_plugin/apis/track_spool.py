@@ -93,21 +93,30 @@ class TrackSpool:
         )
 
     def summaries(self, video: VideoStream) -> Iterator[TrackSummary]:
-        """The tracks, in the order of their ids."""
-        final = {}
+        """The tracks, in the order of their ids.
+
+        Where the method decides on tracks, those it does not name are of a class that nobody asked
+        for, whatever single frames take them for.
+        """
+        final = None
         if video.tracks is not None:
             decided = (video.tracks.labels.tolist(), video.tracks.scores.tolist())
             ids = video.tracks.instances_id.tolist()
             final = dict(zip(ids, zip(*decided, strict=True), strict=True))
         for (track,) in self._database.execute("SELECT DISTINCT track FROM observations"):
+            if final is not None and track not in final:
+                continue
             labels, scores, first, last = Counter(), [], None, None
             for seen in self.observations(track):
                 labels[seen.label] += 1
                 scores.append(seen.score)
                 first, last = seen.frame if first is None else first, seen.frame
-            # Of classes with as many frames the first in the list, as YTVISMetric decides.
-            vote = max(labels, key=lambda label: (labels[label], -label))
-            label, score = final.get(track, (vote, float(np.mean(scores))))
+            if final is None:
+                # Of classes with as many frames the first in the list, as YTVISMetric decides.
+                label = max(labels, key=lambda label: (labels[label], -label))
+                score = float(np.mean(scores))
+            else:
+                label, score = final[track]
             yield TrackSummary(track, label, score, first, last, len(scores))
 
     def observations(self, track: int) -> Iterator[Observation]:

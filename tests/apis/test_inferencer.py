@@ -1,3 +1,4 @@
+import gc
 import importlib.util
 import json
 import os
@@ -86,7 +87,7 @@ class TestSources:
             video = inferencer(source)
             assert (video.name, video.size, video.fps) == (name, (90, 70), 10)
             assert found(video) == wanted
-            assert video.closed and not video.interrupted
+            assert video.closed and video.complete
             assert video.tracks.labels.tolist() == [1]
 
     def test_file(self, inferencer, tmp_path):
@@ -272,7 +273,23 @@ class TestEnds:
                 video.stop()
         # Three more frames were in the model's look-ahead.
         assert indices == list(range(8))
-        assert video.interrupted and video.closed and video.tracks is not None
+        assert not video.complete and video.closed and video.tracks is not None
+
+    def test_a_loop_left_in_the_middle_releases_the_source(self, inferencer):
+        closed = threading.Event()
+
+        def frames():
+            try:
+                yield from FRAMES * 10
+            finally:
+                closed.set()
+
+        for result in inferencer(frames()):
+            assert result.index == 0
+            break
+        del result  # it knows its video
+        gc.collect()
+        assert closed.wait(timeout=60)
 
     def test_close_releases_the_source(self, inferencer):
         closed = []

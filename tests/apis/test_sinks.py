@@ -44,7 +44,7 @@ PARTIAL = ("t.partial.mp4", "t.partial.json", "t.partial.csv", "t.partial.txt", 
 
 def make_video(tracks=None, size=SIZE, classes=("ball", "box", "cone")):
     return SimpleNamespace(
-        name="v", fps=FPS, size=size, classes=classes, tracks=tracks, interrupted=False
+        name="v", fps=FPS, size=size, classes=classes, tracks=tracks, complete=True
     )
 
 
@@ -176,7 +176,9 @@ class TestJSON:
         video = make_video()
         sink = JSONSink(tmp_path / "t.json", category_ids={"ball": 11, "box": 22, "cone": 33})
         with sink:
-            sink.write(make_result(video, 0, [(3, 0, 0.9, rectangle(1, 1, 5, 5))]))
+            # Track 4 is in the end of a class that nobody asked for.
+            mask = rectangle(1, 1, 5, 5)
+            sink.write(make_result(video, 0, [(3, 0, 0.9, mask), (4, 0, 0.9, mask)]))
             video.tracks = final
         (entry,) = json.loads((tmp_path / "t.json").read_text())
         assert (entry["category_id"], entry["score"]) == (33, 0.25)
@@ -355,13 +357,13 @@ class TestEndings:
         self.check_frames(tmp_path, PARTIAL, 5)
         assert (tmp_path / "t.json").read_text() == "of an earlier run"
 
-    def test_a_video_that_was_stopped_is_partial(self, tmp_path):
+    def test_a_video_that_was_not_drawn_to_its_end_is_partial(self, tmp_path):
         video = make_video()
         for sink in all_sinks(tmp_path):
             with sink:
                 for result in self.results(3, video):
                     sink.write(result)
-                video.interrupted = True
+                video.complete = False
         assert names(tmp_path) == sorted(PARTIAL)
 
     def test_no_frame_no_file(self, tmp_path):
