@@ -265,8 +265,10 @@ def test_activation_checkpointing_changes_nothing(monkeypatch):
         layers = [*model.encoder.layers, *model.decoder.layers]
         assert checkpointed == (layers if with_cp else [])
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.requires_grad})
+    # Sums in another order round differently: by the size of their terms, not of what is left.
     for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-5, atol=0, msg=name)
+        allowed = 1e-5 * gradient.abs().max().item()
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=0, atol=allowed, msg=name)
 
 
 def test_training_in_bfloat16():

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.structures import InstanceData
@@ -51,7 +52,7 @@ def clip_targets(
 
     Args:
         frames: T frames with ``bboxes``, ``masks`` and ``instances_ids``.
-        ids: (G,) instances; those the clip does not show are absent throughout.
+        ids: (G,) instances, ascending: all that the frames show, and others.
         labels: (G,).
         valid: (T,) bool; nothing is present in frames that only pad the clip.
         size: Height and width of the masks: those of the padded frames.
@@ -61,21 +62,18 @@ def clip_targets(
         resized frame and ``masks`` (G, T, H, W) uint8, zero where the instance is absent.
     """
     shape = len(ids), len(frames)
-    present = torch.zeros(shape, dtype=torch.bool)
-    bboxes = torch.zeros(*shape, 4)
-    masks = torch.zeros(*shape, *size, dtype=torch.uint8)
-    rows_of = {instance: row for row, instance in enumerate(ids.tolist())}
-    for t in valid.nonzero()[:, 0].tolist():
-        objects = frames[t].gt_instances
-        rows = [rows_of[instance] for instance in objects.instances_ids.tolist()]
-        if rows:
-            present[rows, t] = True
-            bboxes[rows, t] = objects.bboxes.cpu().float()
-            masks[rows, t] = torch.from_numpy(objects.masks.masks)
-    device = ids.device
-    return InstanceData(
-        labels=labels,
-        present=present.to(device),
-        bboxes=bboxes.to(device),
-        masks=masks.to(device),
-    )
+    present = ids.new_zeros(shape, dtype=torch.bool)
+    bboxes = ids.new_zeros(*shape, 4, dtype=torch.float32)
+    masks = ids.new_zeros(*shape, *size, dtype=torch.uint8)
+    shown = [(t, frames[t].gt_instances) for t in valid.nonzero()[:, 0].tolist()]
+    shown = [(t, objects) for t, objects in shown if len(objects)]
+    if shown:
+        # Which row is whose is found where the boxes are: no frame waits for the device.
+        rows = torch.searchsorted(ids, torch.cat([objects.instances_ids for _, objects in shown]))
+        times = [t for t, objects in shown for _ in range(len(objects))]
+        cells = rows, torch.tensor(times, device=ids.device)
+        present[cells] = True
+        bboxes[cells] = torch.cat([objects.bboxes for _, objects in shown]).float()
+        bitmaps = np.concatenate([objects.masks.masks for _, objects in shown])
+        masks[cells] = torch.from_numpy(bitmaps).to(ids.device)
+    return InstanceData(labels=labels, present=present, bboxes=bboxes, masks=masks)
