@@ -9,7 +9,7 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.12 python3.11 python3.10,
 PY = $(VENV)/bin/python
 DATA = data/shapes_vis
 
-.PHONY: help setup quickstart web test test-openmmlab lint weights clean
+.PHONY: help setup quickstart web test test-gpu test-openmmlab lint weights clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -47,6 +47,9 @@ web: setup  ## a page that segments uploaded videos: http://127.0.0.1:7860
 # Two threads: more gain nothing on the tests' small inputs.
 test: setup  ## all tests, on CPU
 	OMP_NUM_THREADS=2 CUDA_VISIBLE_DEVICES= $(PY) -m pytest -q tests
+
+test-gpu: setup  ## the tests that need a GPU
+	$(PY) -m pytest -q tests/test_cuda.py
 
 test-openmmlab:  ## all tests over the original OpenMMLab line, in .venv-openmmlab
 	$(MAKE) test VENV=.venv-openmmlab OPENMMLAB=requirements/openmmlab-original.txt
