@@ -17,7 +17,6 @@ from pathlib import Path
 import av
 import cv2
 import torch
-from mmengine.config import DictAction
 from tqdm import tqdm
 
 from mmvis_plugin.apis import (
@@ -34,6 +33,7 @@ from mmvis_plugin.apis import (
 from mmvis_plugin.apis.sinks import default_enlargement
 from mmvis_plugin.utils.checkpoint import CheckpointError, forbid_unsafe_loading
 from mmvis_plugin.visualization import TrackVisualizer
+from mmvis_plugin.visualization.cli import add_frame_range, add_model_options
 
 EXAMPLES = """examples:
   python demo/video_demo.py clip.mp4 maskprop_r18_shapes --out tracks.mp4
@@ -119,23 +119,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="leave out of pictures and tables what scores less (default: %(default)s)",
     )
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="keep these classes only")
-    parser.add_argument(
-        "--start",
-        type=int,
-        default=0,
-        metavar="N",
-        help="frame to begin with, counted from 0 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--end", type=int, metavar="N", help="frame to stop before (default: the video's end)"
-    )
-    parser.add_argument(
-        "--stride",
-        type=int,
-        default=1,
-        metavar="N",
-        help="take every N-th frame (default: %(default)s)",
-    )
+    add_frame_range(parser)
     parser.add_argument(
         "--fps", type=Fraction, metavar="RATE", help="frame rate of images (default: 10)"
     )
@@ -153,11 +137,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="draw the path of each track over the last N frames, 0 for none "
         "(default: %(default)s)",
     )
-    parser.add_argument(
-        "--device",
-        metavar="NAME",
-        help="where to run, such as cpu or cuda:0 (default: a GPU if there is one)",
-    )
+    add_model_options(parser)
     parser.add_argument(
         "--batch-size",
         type=int,
@@ -166,13 +146,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--autocast", action="store_true", help="run in mixed precision")
     parser.add_argument("--channels-last", action="store_true", help="store channels innermost")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        metavar="KEY=VALUE",
-        help="override settings of the config: model.clip_length=9 key=[a,b] ...",
-    )
     args = parser.parse_args(argv)
     problem = find_problem(args)
     if problem:

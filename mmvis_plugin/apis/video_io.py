@@ -3,11 +3,12 @@
 import glob
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from fractions import Fraction
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
@@ -386,15 +387,16 @@ def _open_camera(index: int) -> _Source:
 
 
 def _read_camera(camera: cv2.VideoCapture, index: int, fps: Fraction) -> Iterator[_Frame]:
+    # Not by the announced rate: a camera leaves frames out when it is dark or nobody reads them.
+    begin = time.monotonic_ns()
     try:
-        number = 0
-        while True:
+        for number in count():
             ok, image = camera.read()
             if not ok:
                 return
-            timing = FrameTiming(number / fps, 1 / fps)
+            start = Fraction(time.monotonic_ns() - begin, 10**9)
+            timing = FrameTiming(start, 1 / fps)
             yield _Frame(partial(_itself, image), timing, f"camera {index}, frame {number}")
-            number += 1
     finally:
         camera.release()
 

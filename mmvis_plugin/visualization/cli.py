@@ -71,7 +71,9 @@ def picture_parser(
         help=f"{frames_help} (default: %(default)s)",
     )
     add_layout(parser)
+    add_frame_range(parser)
     add_model_options(parser)
+    add_untrained(parser)
     return parser
 
 
@@ -99,8 +101,8 @@ def add_layout(parser: argparse.ArgumentParser, columns: int = 5, width: int = 2
     )
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add what part of the video is read, and how the model is built."""
+def add_frame_range(parser: argparse.ArgumentParser) -> None:
+    """Add what part of the video is read; the reader checks that it is one."""
     parser.add_argument(
         "--start",
         type=int,
@@ -113,20 +115,19 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--stride",
-        type=positive,
+        type=int,
         default=1,
         metavar="N",
         help="take every N-th frame (default: %(default)s)",
     )
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add how the model is built."""
     parser.add_argument(
         "--device",
         metavar="NAME",
         help="where to run, such as cpu or cuda:0 (default: a GPU if there is one)",
-    )
-    parser.add_argument(
-        "--untrained",
-        action="store_true",
-        help="where there are no weights, run with random ones instead of giving up",
     )
     parser.add_argument(
         "--cfg-options",
@@ -134,6 +135,15 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         action=DictAction,
         metavar="KEY=VALUE",
         help="override settings of the config: model.clip_length=9 key=[a,b] ...",
+    )
+
+
+def add_untrained(parser: argparse.ArgumentParser) -> None:
+    """Add ``--untrained``, for :func:`open_model`."""
+    parser.add_argument(
+        "--untrained",
+        action="store_true",
+        help="where there are no weights, run with random ones instead of giving up",
     )
 
 
@@ -149,6 +159,16 @@ def add_key_frame(parser: argparse.ArgumentParser, what: str) -> None:
         type=int,
         metavar="N",
         help=f"{what}, counted from 0 among those read (default: the middle one)",
+    )
+
+
+def add_channel(parser: argparse.ArgumentParser) -> None:
+    """Add ``--channel``, of features of which the norm is shown by default."""
+    parser.add_argument(
+        "--channel",
+        type=int,
+        metavar="N",
+        help="show this channel, counted from 0 (default: the norm over all)",
     )
 
 

@@ -1,3 +1,4 @@
+import time
 from fractions import Fraction
 
 import av
@@ -170,6 +171,7 @@ def test_camera_is_read_until_it_ends(monkeypatch):
             return 0.0
 
         def read(self):
+            time.sleep(0.05)  # slower than the 30 frames a second that it is taken for
             frame = next(self.left, None)
             return frame is not None, frame
 
@@ -179,10 +181,11 @@ def test_camera_is_read_until_it_ends(monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
 
     with VideoReader("0") as reader:
-        frames = list(reader)
+        starts = [reader.timing.start for _ in reader]
 
     assert reader.is_camera and reader.fps == 30 and reader.num_frames is None
-    assert len(frames) == 3 and Camera.released
+    assert len(starts) == 3 and Camera.released
+    assert starts[0] == 0 and starts[1] >= 0.05 and starts[2] - starts[1] >= 0.05
     with pytest.raises(VideoError, match="no frame"):
         VideoReader(1)
     with pytest.raises(VideoError, match="camera 7"):

@@ -17,6 +17,7 @@ from mmvis_plugin.models.maskprop.maskprop import ObservedFrame
 from mmvis_plugin.visualization import track_color
 from mmvis_plugin.visualization.cli import (
     ModelFrame,
+    add_channel,
     add_key_frame,
     frame_at,
     model_frames,
@@ -49,12 +50,7 @@ EXAMPLES = """examples:
 def parse_args():
     parser = picture_parser(__doc__, EXAMPLES, 5, "frames of the clip to show, evenly over it")
     add_key_frame(parser, "key frame")
-    parser.add_argument(
-        "--channel",
-        type=int,
-        metavar="N",
-        help="show this channel, counted from 0 (default: the norm over all)",
-    )
+    add_channel(parser)
     parser.add_argument(
         "--score-thr",
         type=float,

@@ -14,7 +14,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mmvis_plugin.apis import CSVSink, VISInferencer
-from mmvis_plugin.visualization.cli import add_model_options, open_model, positive, run_tool
+from mmvis_plugin.visualization.cli import (
+    add_frame_range,
+    add_model_options,
+    add_untrained,
+    open_model,
+    positive,
+    run_tool,
+)
 from mmvis_plugin.visualization.timeline import (
     TrackBar,
     plot_timeline,
@@ -79,7 +86,9 @@ def parse_args():
         metavar="FILE.json",
         help="annotations that name the classes of results (default: they are numbered)",
     )
+    add_frame_range(parser)
     add_model_options(parser)
+    add_untrained(parser)
     args = parser.parse_args()
     args.is_tracks = Path(args.source).suffix.lower() in (".csv", ".json")
     if not args.is_tracks and args.config is None:
