@@ -8,7 +8,7 @@ possible go on from the frame before, then by IoU.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 
@@ -38,7 +38,8 @@ def count_tracks(
         progress: Wraps an iterable of ``total`` items, to show progress.
 
     Returns:
-        dict: ``all`` and ``per_class`` (by name), each with
+        dict: ``all``, and by name ``per_class`` and ``per_tag`` (of the videos, where the JSON
+        has ``tags``), each with
 
         - ``objects``: annotated tracks, and ``tracks``: predicted ones; with a mask in some frame.
         - ``id_switches``: times an object is matched to another track than the last one it was
@@ -57,20 +58,29 @@ def count_tracks(
         ValueError: The annotations or an entry of the results are malformed; says where.
     """
     gt, tracks = load_tracks(gt, results)
-    histories: dict = defaultdict(list)
+    histories: dict = {}
     num_tracks: Counter = Counter()
     keys = [key for key in dict.fromkeys([*gt.tracks, *tracks]) if key[1] in gt.categories]
     for key in progress(keys, len(keys)):
-        video, category = key
         chosen = [track for track in tracks.get(key, []) if track.score >= score_threshold]
-        num_tracks[category] += sum(bool(track.areas.any()) for track in chosen)
-        histories[category] += _histories(chosen, gt.tracks.get(key, []), gt.videos[video].length)
-    per_class = {
-        name: _summarise(histories[category], num_tracks[category])
-        for category, name in gt.categories.items()
+        num_tracks[key] = sum(bool(track.areas.any()) for track in chosen)
+        histories[key] = _histories(chosen, gt.tracks.get(key, []), gt.videos[key[0]].length)
+
+    def summarise(chosen: list) -> dict:
+        together = [history for key in chosen for history in histories[key]]
+        return _summarise(together, sum(num_tracks[key] for key in chosen))
+
+    return {
+        "all": summarise(keys),
+        "per_class": {
+            name: summarise([key for key in keys if key[1] == category])
+            for category, name in gt.categories.items()
+        },
+        "per_tag": {
+            tag: summarise([key for key in keys if key[0] in videos])
+            for tag, videos in gt.tags.items()
+        },
     }
-    everything = [history for category in histories.values() for history in category]
-    return {"all": _summarise(everything, num_tracks.total()), "per_class": per_class}
 
 
 def _histories(tracks: list[Track], annotations: list[Track], length: int) -> list[np.ndarray]:

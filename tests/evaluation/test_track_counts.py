@@ -72,3 +72,22 @@ def test_per_class_adds_up_and_threshold_leaves_out():
     assert [counts["per_class"][name]["tracks"] for name in "ab"] == [1, 0]
     assert [counts["per_class"][name]["objects"] for name in "ab"] == [4, 4]
     assert counts["all"]["objects_by_ids"] == [[0, 7], [1, 1]]
+
+
+def test_per_tag_counts_the_videos_with_the_tag():
+    gt, results = moving_boxes(4, videos=3)
+    for video, tags in zip(gt["videos"], (["fast"], [], ["fast", "small"]), strict=True):
+        video["tags"] = tags
+    ids = [video["id"] for video in gt["videos"]]
+
+    def of_videos(chosen):
+        videos = [video for video in gt["videos"] if video["id"] in chosen]
+        parts = [
+            [item for item in items if item["video_id"] in chosen]
+            for items in (gt["annotations"], results)
+        ]
+        return count_tracks(dict(gt, videos=videos, annotations=parts[0]), parts[1])["all"]
+
+    per_tag = count_tracks(gt, results)["per_tag"]
+    assert per_tag == {"fast": of_videos([ids[0], ids[2]]), "small": of_videos([ids[2]])}
+    assert per_tag["fast"]["objects"] == 2 * per_tag["small"]["objects"] > 0

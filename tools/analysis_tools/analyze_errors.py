@@ -142,7 +142,8 @@ def counts_table(counts: dict) -> str:
     from mmvis_plugin.evaluation.report import text_table
 
     keys = [key for key in counts["all"] if key not in ("ids_per_object", "objects_by_ids")]
-    groups = {"all": counts["all"], **counts["per_class"]}
+    tags = {f"tag {name}": group for name, group in counts["per_tag"].items()}
+    groups = {"all": counts["all"], **counts["per_class"], **tags}
     rows = [
         [name, *(str(group[key]) for key in keys), f"{group['ids_per_object']:.2f}"]
         for name, group in groups.items()
