@@ -83,6 +83,14 @@ def test_gives_what_the_cpu_gives(method):
             assert differing.sum() <= max(2, 0.005 * mask_utils.area(theirs))
 
 
+def test_a_frame_without_objects():
+    model = build("maskprop", "cuda")
+    (result,) = (
+        result for _, result in segment_video(model, [np.full((96, 128, 3), 90, np.uint8)])
+    )
+    assert len(result.pred_track_instances) == 0
+
+
 @each_method
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
 def test_predicts_under_autocast(method, dtype):

@@ -15,7 +15,8 @@ model = dict(
 )
 
 train_pipeline = [
-    dict(type="LocalGlobalClipSample", num_frames=5, local_range=3),
+    # Near frames are nearly copies here: 10 away, objects have left the places of their queries.
+    dict(type="LocalGlobalClipSample", num_frames=5, local_range=10),
     *_base_.train_pipeline[1:],
 ]
 train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
@@ -28,8 +29,12 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys=dict(
             backbone=dict(lr_mult=0.1),
-            reference_points=dict(lr_mult=0.1),
-            sampling_offsets=dict(lr_mult=0.1),
+            # As on single frames: queries that found their objects by place learn to follow them.
+            reference_points=dict(lr_mult=0.3),
+            sampling_offsets=dict(lr_mult=0.3),
+            # The additions of mssts_r18_*: they start at zero, the rest is trained already.
+            ms_sts=dict(lr_mult=5.0),
+            temporal=dict(lr_mult=5.0),
         )
     ),
     clip_grad=dict(max_norm=1.0),

@@ -8,7 +8,6 @@ another size.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator
@@ -25,6 +24,7 @@ from .converters.frames import image_size
 
 BOX_TOLERANCE = 1.0  # pixels a side; some tools count the last pixel in, others do not
 MAX_SIDE = 2**15  # pixels; no image format of video frames goes further
+MAX_NUMBER = MAX_SIDE**2  # of a box or an area
 
 
 @dataclass(frozen=True)
@@ -211,6 +211,9 @@ class _Checker:
                     video=id_,
                 )
                 continue
+            tags = video.get("tags") or []
+            if not isinstance(tags, list) or not _all_text(tags):
+                self.error("schema", f"tags must be a list of names, got {tags!r:.40}", video=id_)
             for name, count in Counter(names).items():
                 if count > 1:
                     self.warning("repeated_frame", f"{name} is listed {count} times", video=id_)
@@ -417,7 +420,7 @@ def _are_numbers(values: Any, count: int) -> bool:
     return (
         isinstance(values, list)
         and len(values) == count
-        and all(isinstance(value, (int, float)) and abs(value) < math.inf for value in values)
+        and all(isinstance(value, (int, float)) and abs(value) <= MAX_NUMBER for value in values)
     )
 
 

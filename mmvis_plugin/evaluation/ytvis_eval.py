@@ -261,7 +261,7 @@ def load_ground_truth(source: dict | str | PathLike) -> GroundTruth:
         for item, where in _items(data, "videos", ("id", "height", "width"), name)
     )
     categories = _by_id(
-        (item["id"], item["name"], where)
+        (item["id"], _category_name(item, where), where)
         for item, where in _items(data, "categories", ("id", "name"), name)
     )
     if len(set(categories.values())) < len(categories):
@@ -318,7 +318,7 @@ def load_results(
         where = f"{name}[{index}] (video_id {video_id!r}, category_id {category_id!r})"
         video = _look_up(gt.videos, video_id, "video_id", where)
         _look_up(gt.categories, category_id, "category_id", where)
-        if not isinstance(score, (float, Real)) or not math.isfinite(score):
+        if not _is_finite(score):
             raise ValueError(f"{where}: score {score!r} is not a finite number")
         counts = _parse_segmentations(masks, video, where)
         tracks[video_id, category_id].append(Track(counts, video, where, score=float(score)))
@@ -378,6 +378,19 @@ def _videos_by_tag(videos: list[dict], name: str) -> dict[str, set[Hashable]]:
     return dict(sorted(found.items()))
 
 
+def _category_name(item: Mapping, where: str) -> str:
+    if not isinstance(item["name"], str):
+        raise ValueError(f"{where}: the name must be a text, got {item['name']!r}")
+    return item["name"]
+
+
+def _is_finite(score: Any) -> bool:
+    try:
+        return isinstance(score, (float, Real)) and math.isfinite(score)
+    except OverflowError:  # of a whole number that no float can hold
+        return False
+
+
 def _video_size(item: Mapping, where: str) -> tuple[int, int, int]:
     """Height, width and length; a file may have them as 36.0."""
     if "length" not in item and "file_names" not in item:
@@ -385,8 +398,13 @@ def _video_size(item: Mapping, where: str) -> tuple[int, int, int]:
     length = item["length"] if "length" in item else len(item["file_names"])
     sizes = {"height": item["height"], "width": item["width"], "length": length}
     for key, value in sizes.items():
-        if not isinstance(value, int | float) or value != int(value):
-            raise ValueError(f"{where}: {key} must be a whole number, got {value!r}")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (is_number and 1 <= value < math.inf and value % 1 == 0):
+            raise ValueError(f"{where}: {key} must be a whole number of 1 or more, got {value!r}")
+    if len(item.get("file_names", range(int(length)))) != length:
+        raise ValueError(
+            f"{where}: length is {length}, but there are {len(item['file_names'])} file_names"
+        )
     return tuple(map(int, sizes.values()))
 
 

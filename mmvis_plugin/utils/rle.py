@@ -309,11 +309,11 @@ def _changes_on_device(masks: torch.Tensor) -> Iterator[tuple[np.ndarray, np.nda
     """:func:`_changes` of (n, h, w) masks; only the positions are copied to the CPU."""
     height = masks.shape[1]
     index, y, x = (masks[:, 1:] != masks[:, :-1]).nonzero().cpu().numpy().T
-    stops = np.searchsorted(index, np.arange(1, len(masks)))
+    inside = x * height + y + 1
+    bounds = np.searchsorted(index, np.arange(len(masks) + 1))
     tops, bottoms = masks[:, 0].cpu().numpy(), masks[:, -1].cpu().numpy()
-    inside = np.split(x * height + y + 1, stops)
-    for positions, top, bottom in zip(inside, tops, bottoms, strict=True):
-        yield positions, _changes_at_tops(top, bottom, height)
+    for i, (top, bottom) in enumerate(zip(tops, bottoms, strict=True)):
+        yield inside[bounds[i] : bounds[i + 1]], _changes_at_tops(top, bottom, height)
 
 
 def compress_runs(runs: np.ndarray) -> str:

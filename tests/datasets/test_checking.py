@@ -95,6 +95,10 @@ FAULTS = {
         lambda c: c["videos"][0].update(length=9),
         ("error", "length", 7, None, None),
     ),
+    "tags of a video": (
+        lambda c: c["videos"][0].update(tags="fast"),
+        ("error", "schema", 7, None, None),
+    ),
     "size of a video": (lambda c: c["videos"][0].update(width=0), ("error", "size", 7, None, None)),
     "frame twice": (
         lambda c: c["videos"][0]["file_names"].__setitem__(1, c["videos"][0]["file_names"][0]),
@@ -127,6 +131,10 @@ FAULTS = {
     "missing key": (
         lambda c: track(c).pop("category_id"),
         ("error", "schema", 7, None, None),
+    ),
+    "box beyond all numbers": (
+        lambda c: track(c)["bboxes"].__setitem__(0, [0, 0, 10**400, 1]),
+        ("error", "box", 7, 1, 0),
     ),
     "crowd": (lambda c: track(c).update(iscrowd=[]), ("error", "schema", 7, 1, None)),
     "width of an annotation": (

@@ -15,6 +15,7 @@ from pycocotools import mask as mask_utils
 from streaming import SIZE, assert_same, metas, run, run_interleaved, video
 
 from mmvis_plugin.models.maskprop.maskprop import propagation_targets, resize_to_original
+from mmvis_plugin.models.maskprop.tracker import ClipTracks
 
 CONFIG = Path(__file__).parents[2] / "configs/maskprop/maskprop_r18_shapes.py"
 REACH = 2
@@ -46,6 +47,34 @@ def test_results_do_not_depend_on_how_frames_are_cut(model, cut):
     assert [frame.frame_id for frame in reference[0]] == list(range(11))
     assert sum(len(frame.pred_track_instances) for frame in reference[0]) > 11
     assert_same(run(model, frames, cut), reference)
+
+
+@torch.no_grad()
+def whole_video(model, frames):
+    """The method with all frames at hand: every clip is cut from their list."""
+    observed = [model._observe(*pair) for pair in zip(frames, metas(len(frames)), strict=True)]
+    clips, results = [], []
+    for t, key in enumerate(observed):
+        first = max(0, t - REACH)
+        features = [frame.features for frame in observed[first : t + REACH + 1]]
+        masks = model.propagation_head.propagate(
+            key.features, torch.stack(features), key.instances.grid_masks
+        )
+        clip = ClipTracks(first, masks.flatten(2), key.instances.labels)
+        num_ids = max((int(i) + 1 for earlier in clips for i in earlier.ids), default=0)
+        clip.ids = model.tracker.assign(clip, clips, num_ids)  # of those that overlap
+        clips.append(clip)
+        results.append(model._final_frame(key, masks[:, t - first], torch.from_numpy(clip.ids)))
+    return results, None
+
+
+@pytest.mark.parametrize("key_masks", ["detected", "propagated"])
+def test_the_stream_is_the_method_on_the_whole_video(model, monkeypatch, key_masks):
+    monkeypatch.setattr(model, "key_masks", key_masks)
+    frames = video(10, 8)
+    expected = whole_video(model, frames)
+    assert sum(len(frame.pred_track_instances) for frame in expected[0]) > 8
+    assert_same(run(model, frames, 4), expected)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 5])

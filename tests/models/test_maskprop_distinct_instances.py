@@ -30,8 +30,12 @@ def test_a_better_part_drops_the_whole():
 
 
 def test_one_keeps_all():
-    masks = torch.stack([rectangle(0, 0, 4, 4)] * 3)
-    assert distinct_instances(masks, torch.rand(3), 1.0).all()
+    """Also where rounding makes a share of all larger, as for soft masks within a full one."""
+    torch.manual_seed(0)
+    for _ in range(100):
+        soft = torch.rand(16, 16) * rectangle(2, 3, 11, 14)
+        masks = torch.stack([rectangle(0, 0, 16, 16), soft, soft])
+        assert distinct_instances(masks, torch.tensor([0.9, 0.8, 0.7]), 1.0).all()
 
 
 def test_nothing_detected():

@@ -210,7 +210,9 @@ def test_changes_are_found_on_a_device_as_on_the_cpu(dense):
 
 
 def test_no_dense_masks():
-    assert encode_masks(np.zeros((0, 5, 6), bool)) == encode_masks(torch.zeros(0, 5, 6)) == []
+    none = torch.zeros(0, 5, 6, dtype=torch.bool)
+    assert encode_masks(none.numpy()) == encode_masks(none) == []
+    assert list(rle_module._changes_on_device(none)) == []
 
 
 # --- measuring --------------------------------------------------------------------------------

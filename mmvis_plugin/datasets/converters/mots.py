@@ -64,6 +64,11 @@ def convert_mots(
         sources = {name: sources[name] for name in sequences}
     for name, source in progress(list(sources.items()), "sequence"):
         folder = images / name
+        if not folder.is_dir():
+            raise ConversionError(
+                f"{source}: there is no folder {folder} with the frames of sequence {name}; if "
+                "this is no sequence, move it elsewhere or name the sequences to convert"
+            )
         if (folder / "img1").is_dir():
             folder = folder / "img1"
         frames = list_frames(folder)
@@ -93,11 +98,18 @@ def _find_sources(folder: Path) -> dict[str, Path]:
     sources = {}
     for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
         if path.is_dir() and (path / "gt" / "gt.txt").is_file():
-            sources[path.name] = path / "gt" / "gt.txt"
+            name, source = path.name, path / "gt" / "gt.txt"
         elif path.is_dir() and list_files(path, [".png"]):
-            sources[path.name] = path
+            name, source = path.name, path
         elif path.suffix == ".txt":
-            sources[path.stem] = path
+            name, source = path.stem, path
+        else:
+            continue
+        if name in sources:
+            raise ConversionError(
+                f"{sources[name]} and {source} are both of sequence {name}: remove one of them"
+            )
+        sources[name] = source
     if not sources:
         raise ConversionError(
             f"{folder} has no SEQUENCE/*.png, SEQUENCE.txt or SEQUENCE/gt/gt.txt in it"

@@ -74,14 +74,20 @@ def convert_vos(
         frames = [frames[png.stem] for png in pngs]
         height, width = common_size(frames)
         video_id = builder.add_video(relative_names(frames, images), height, width)
-        tracks = defaultdict(dict)
+        tracks, grey_void = defaultdict(dict), None
         for frame, png in enumerate(pngs):
-            id_map = _read_ids(png, height, width)
+            id_map, is_grey = _read_ids(png, height, width)
             ids = np.unique(id_map)
+            grey_void = png if is_grey and VOID in ids else grey_void
             builder.left_out["frames with void pixels, which become background"] += VOID in ids
             ids = [id_ for id_ in ids.tolist() if id_ not in (0, VOID)]
             for id_, rle in zip(ids, encode_ids(id_map, ids), strict=True):
                 tracks[id_][frame] = rle
+        if not tracks and grey_void:
+            raise ConversionError(
+                f"{grey_void} is grey with no value but 0 and 255: a mask of one object, as in "
+                "DAVIS 2016, says nothing about which; use the indexed PNGs of DAVIS 2017"
+            )
         if not tracks:
             builder.notes.append(f"no object is drawn in video {name}")
         for id_ in sorted(tracks):
@@ -103,8 +109,8 @@ def _list_masks(folder: Path) -> list[Path]:
     return pngs
 
 
-def _read_ids(path: Path, height: int, width: int) -> np.ndarray:
-    """Object id of every pixel: (height, width) uint8."""
+def _read_ids(path: Path, height: int, width: int) -> tuple[np.ndarray, bool]:
+    """Object id of every pixel: (height, width) uint8; and whether the picture is grey."""
     try:
         with Image.open(path) as picture:
             mode = picture.mode
@@ -120,12 +126,7 @@ def _read_ids(path: Path, height: int, width: int) -> np.ndarray:
         raise ConversionError(
             f"{path} is {id_map.shape[1]} x {id_map.shape[0]} pixels, its frame {width} x {height}"
         )
-    if mode == "L" and not np.isin(id_map, (0, VOID), invert=True).any() and id_map.any():
-        raise ConversionError(
-            f"{path} is grey with no value but 0 and 255: a mask of one object, as in DAVIS 2016, "
-            "says nothing about which; use the indexed PNGs of DAVIS 2017"
-        )
-    return id_map
+    return id_map, mode == "L"
 
 
 def _read_meta(path: Path) -> dict[str, dict[str, str | None]]:

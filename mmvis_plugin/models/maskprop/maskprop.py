@@ -19,7 +19,14 @@ from ...utils.rle import encode_masks
 from ..layers.mask_resize import masks_at_original_size
 from ..layers.rpn_head import class_agnostic, predict_proposals
 from ..video_segmentor import StreamState, VideoSegmentor, tracked_frame
-from .roi_masks import check_detector, detect, distinct_instances, paste_masks, roi_masks
+from .roi_masks import (
+    check_detector,
+    detect,
+    distinct_instances,
+    paste_in_frame,
+    paste_masks,
+    roi_masks,
+)
 from .tracker import ClipTracks
 
 
@@ -120,21 +127,21 @@ class MaskProp(VideoSegmentor):
         num_clips, num_frames = inputs.shape[:2]
         frames = inputs.flatten(0, 1)
         x = self.detector.extract_feat(frames)
-        key_inds = torch.tensor([sample.key_frames_inds[0] for sample in data_samples])
-        key_rows = torch.arange(num_clips) * num_frames + key_inds
+        keys = [sample.key_frames_inds[0] for sample in data_samples]
+        key_rows = torch.tensor(keys, device=inputs.device)
+        key_rows += num_frames * torch.arange(num_clips, device=inputs.device)
         key_x = tuple(level[key_rows] for level in x)
-        keys = [sample[int(key)] for sample, key in zip(data_samples, key_inds, strict=True)]
+        key_samples = [sample[key] for sample, key in zip(data_samples, keys, strict=True)]
 
-        losses = self._detection_losses(key_x, keys)
+        losses = self._detection_losses(key_x, key_samples)
         features = self.propagation_head.frame_features(x, frames)
-        features = features.unflatten(0, (num_clips, num_frames))
-        masks, clip_inds = self._masks_in_ground_truth(key_x, keys, features.shape[-2:])
+        masks, clip_inds = self._masks_in_ground_truth(key_x, key_samples, features.shape[-2:])
         losses |= self.propagation_head.loss(
-            features[torch.arange(num_clips), key_inds],
-            features,
+            features[key_rows],
+            features.unflatten(0, (num_clips, num_frames)),
             masks,
             clip_inds,
-            propagation_targets(data_samples, key_inds.tolist(), inputs),
+            propagation_targets(data_samples, keys, inputs),
         )
         return losses
 
@@ -257,10 +264,10 @@ class MaskProp(VideoSegmentor):
         scale = instances.bboxes.new_tensor(meta["scale_factor"]).repeat(2)
         bboxes = instances.bboxes / scale
         if self.key_masks == "detected":
-            masks = paste_masks(instances.masks, bboxes, 1, meta["ori_shape"]) > 0.5
+            masks = paste_in_frame(instances.masks, bboxes, meta["ori_shape"])
         else:
             masks = resize_to_original(propagated, self.propagation_head.stride, meta)
-        kept = masks.flatten(1).any(1)
+        kept = masks.flatten(1).any(1).nonzero()[:, 0]
         return tracked_frame(
             meta,
             bboxes[kept],

@@ -10,6 +10,8 @@ from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+PIXELS_AT_ONCE = 2**26  # of all masks that a GPU pastes together
+
 
 def check_detector(detector: nn.Module) -> None:
     """Raise ``TypeError`` unless soft masks can be computed with this detector."""
@@ -76,7 +78,8 @@ def roi_masks(roi_head: nn.Module, x: tuple[Tensor, ...], rois: Tensor, labels: 
             feats = roi_head.shared_head(feats)
         logits = head(feats)
     channels = torch.zeros_like(labels) if head.class_agnostic else labels
-    return logits[torch.arange(len(labels), device=labels.device), channels].sigmoid()
+    chosen = logits[torch.arange(len(labels), device=labels.device), channels]
+    return chosen.float().sigmoid()  # which 16 bits would round to 1 early
 
 
 def paste_masks(masks: Tensor, bboxes: Tensor, stride: float, size: tuple[int, int]) -> Tensor:
@@ -93,10 +96,36 @@ def paste_masks(masks: Tensor, bboxes: Tensor, stride: float, size: tuple[int, i
     """
     if len(masks) == 0:
         return masks.new_zeros((0, *size), dtype=torch.float32)
-    boxes = bboxes.float() / stride
-    # A box without extent would be sampled at 0/0.
-    boxes = torch.cat([boxes[:, :2], torch.maximum(boxes[:, 2:], boxes[:, :2] + 1e-3)], dim=1)
-    return _do_paste_mask(masks[:, None], boxes, *size, skip_empty=False)[0]
+    return _do_paste_mask(masks[:, None], _with_extent(bboxes / stride), *size, skip_empty=False)[0]
+
+
+def paste_in_frame(masks: Tensor, bboxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Binary masks of a frame from soft RoI masks; in float32 only some are held at a time.
+
+    Args:
+        masks: (N, m, m) in [0, 1].
+        bboxes: (N, 4) xyxy in pixels of the frame.
+        size: Height and width of the frame.
+
+    Returns:
+        (N, H, W) bool.
+    """
+    pasted = masks.new_zeros((len(masks), *size), dtype=torch.bool)
+    boxes = _with_extent(bboxes)
+    on_cpu = masks.device.type == "cpu"
+    # On the CPU one at a time, and within its box alone.
+    step = 1 if on_cpu else max(PIXELS_AT_ONCE // (size[0] * size[1]), 1)
+    for start in range(0, len(masks), step):
+        some = slice(start, start + step)
+        soft, where = _do_paste_mask(masks[some, None], boxes[some], *size, skip_empty=on_cpu)
+        pasted[(some, *where)] = soft > 0.5
+    return pasted
+
+
+def _with_extent(bboxes: Tensor) -> Tensor:
+    """Boxes in float32; one without extent would be sampled at 0/0."""
+    bboxes = bboxes.float()
+    return torch.cat([bboxes[:, :2], torch.maximum(bboxes[:, 2:], bboxes[:, :2] + 1e-3)], dim=1)
 
 
 def distinct_instances(masks: Tensor, scores: Tensor, max_overlap: float) -> Tensor:
@@ -109,11 +138,14 @@ def distinct_instances(masks: Tensor, scores: Tensor, max_overlap: float) -> Ten
     Args:
         masks: (N, H, W) in [0, 1].
         scores: (N,).
-        max_overlap: Largest share in common with a higher-scoring instance, in [0, 1].
+        max_overlap: Largest share in common with a higher-scoring instance, in [0, 1]; 1 keeps
+            all.
 
     Returns:
         (N,) bool.
     """
+    if max_overlap == 1:  # a share that is all of a mask may come out a little larger
+        return torch.ones_like(scores, dtype=torch.bool)
     order = scores.argsort(descending=True, stable=True)
     flat = masks[order].flatten(1)
     areas = flat.sum(1)

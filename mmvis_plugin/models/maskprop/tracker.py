@@ -44,13 +44,18 @@ class ClipTracker:
     """Gives the instances of a clip the identities of earlier clips that overlap it in time.
 
     Args:
-        match_threshold: Smallest q at which an instance takes an identity, in [0, 1); below it
-            opens a new one. The paper gives no value.
+        match_threshold: An instance takes an identity with a q above it, in [0, 1); without one
+            it opens a new identity. The paper gives no value.
         within_class: Instances of different classes do not match, m = 0 (our reading: the paper
             does not tell whether the class takes part).
+
+    Raises:
+        ValueError: If the threshold is out of range.
     """
 
     def __init__(self, match_threshold: float = 0.2, within_class: bool = False) -> None:
+        if not 0 <= match_threshold < 1:
+            raise ValueError(f"match_threshold must be in [0, 1), got {match_threshold}")
         self.match_threshold = match_threshold
         self.within_class = within_class
 
@@ -124,7 +129,9 @@ def matching_scores(clip: ClipTracks, others: Sequence[ClipTracks]) -> Tensor:
     # All earlier instances on the time axis of the clip; frames they do not cover are not shared.
     aligned = clip.masks.new_zeros(sum(counts), num_frames, pixels)
     shared = clip.masks.new_zeros(sum(counts), num_frames)
-    for rows, other in zip(torch.arange(sum(counts)).split(counts), others, strict=True):
+    starts = np.cumsum([0, *counts]).tolist()
+    for start, stop, other in zip(starts[:-1], starts[1:], others, strict=True):
+        rows = slice(start, stop)
         first, last = max(clip.first, other.first), min(clip.last, other.last)
         here = slice(first - clip.first, last - clip.first + 1)
         aligned[rows, here] = other.masks[:, first - other.first : last - other.first + 1]

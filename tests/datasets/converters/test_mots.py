@@ -159,5 +159,11 @@ def test_folders_without_annotations_are_named(kitti, tmp_path):
         convert_mots(kitti / "image_02", tmp_path / "empty")
     with pytest.raises(ConversionError, match="gone does not exist"):
         convert_mots(kitti / "image_02", tmp_path / "gone")
-    with pytest.raises(ConversionError, match="folder of frames .*0002 does not exist"):
+    with pytest.raises(ConversionError, match=r"0002\.txt: there is no folder .*0002 with"):
         convert_mots(tmp_path / "empty", kitti / "instances_txt")
+
+
+def test_a_sequence_annotated_twice_is_named(kitti):
+    shutil.copy(kitti / "instances_txt" / "0002.txt", kitti / "instances")
+    with pytest.raises(ConversionError, match=r"0002 and .*0002\.txt are both of sequence 0002"):
+        convert_mots(kitti / "image_02", kitti / "instances")

@@ -117,13 +117,13 @@ def save_rgb(root):
 
 
 def save_grey(root):
-    ids = id_map((255, (2, 2, 5, 5)))
-    Image.fromarray(ids).save(root / "Annotations/bear/00001.png")
+    for path in (root / "Annotations/bear").iterdir():
+        Image.fromarray(id_map((255, (2, 2, 5, 5)))).save(path)
 
 
 DAVIS_FAULTS = {
     r"bear/00001\.png is not indexed \(its mode is RGB\)": save_rgb,
-    r"bear/00001\.png is grey with no value but 0 and 255.*DAVIS 2016": save_grey,
+    r"bear/0000\d\.png is grey with no value but 0 and 255.*DAVIS 2016": save_grey,
     r"bear/00002\.png is 8 x 6 pixels, its frame 32 x 24": lambda root: write_png(
         root / "Annotations/bear/00002.png", np.zeros((6, 8))
     ),
