@@ -254,4 +254,5 @@ def test_flow_carries_a_mask_with_the_picture():
     assert soft_iou(warped[0, 0].flatten(), masks[0].flatten()) > 0.98
     moved = masks.roll((1, 2), (1, 2))
     assert soft_iou(warped[0, 1].flatten(), moved[0].flatten()) > 0.8
+    assert flow.propagate(grey[0], grey, masks[:0]).shape == (0, 2, 16, 24)
     assert flow.loss() == {}

@@ -346,6 +346,8 @@ class FlowPropagation(BaseModule):
             (N, T, H / stride, W / stride) in [0, 1].
         """
         height, width = masks.shape[-2:]
+        if len(masks) == 0:
+            return masks.new_zeros(0, len(frames), height, width)
         flows = torch.from_numpy(self._flows(key, frames)).to(masks)
         flows = F.avg_pool2d(flows.permute(0, 3, 1, 2), self.stride) / self.stride
         y, x = torch.meshgrid(

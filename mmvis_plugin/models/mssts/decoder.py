@@ -90,7 +90,8 @@ class SeqFormerDecoderLayer(BaseModule):
 
         Args:
             queries: (B, Q, C) of instances.
-            box_queries: (B, T, Q, C), or (B, 1, Q, C) before the first layer.
+            box_queries: (B, T, Q, C), or (B, 1, Q, C) before the first layer, whose attention over
+                time has that one token: frames tell each other something from the second layer on.
             position: (B, Q, C) added to both.
             references: (B, T, Q, L, 2 or 4), see :class:`FrameDeformableAttention`.
             memory: (B, T, P, C).
