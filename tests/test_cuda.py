@@ -85,10 +85,9 @@ def test_gives_what_the_cpu_gives(method):
 
 def test_a_frame_without_objects():
     model = build("maskprop", "cuda")
-    (result,) = (
-        result for _, result in segment_video(model, [np.full((96, 128, 3), 90, np.uint8)])
-    )
-    assert len(result.pred_track_instances) == 0
+    plain = np.full((96, 128, 3), 90, np.uint8)
+    for _, result in segment_video(model, [plain, plain]):
+        assert len(result.pred_track_instances) == 0
 
 
 @each_method

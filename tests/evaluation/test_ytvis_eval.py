@@ -2,6 +2,7 @@ import contextlib
 import copy
 import io
 import json
+import math
 from unittest import mock
 
 import numpy as np
