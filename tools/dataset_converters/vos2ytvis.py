@@ -39,6 +39,13 @@ def main() -> None:
         metavar="NAME",
         help="class of all objects without --meta (default: %(default)s)",
     )
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        metavar="NAME",
+        help="classes in the order of their category ids, for sets that are to have the same "
+        "(default: those that occur, by name)",
+    )
     args = parser.parse_args()
     cli.run(
         lambda progress: convert_vos(
@@ -48,6 +55,7 @@ def main() -> None:
             videos=args.videos and args.videos.read_text().split(),
             class_name=args.class_name,
             progress=progress,
+            classes=args.classes,
         ),
         args.out,
     )

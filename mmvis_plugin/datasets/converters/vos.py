@@ -37,6 +37,7 @@ def convert_vos(
     videos: Sequence[str] | None = None,
     class_name: str = "object",
     progress: Progress = no_progress,
+    classes: Sequence[str] | None = None,
 ) -> Conversion:
     """Convert a folder of indexed PNGs.
 
@@ -51,6 +52,8 @@ def convert_vos(
         videos: Names of the videos to convert; all that have masks by default.
         class_name: Class of all objects where there is no ``meta``.
         progress: Shows progress over the videos.
+        classes: Class names in the order of their category ids, so that several sets get the same
+            ids; those that occur, by name, by default.
 
     Returns:
         Conversion: The official JSON; an object's masks do not overlap those of others.
@@ -61,8 +64,10 @@ def convert_vos(
         OSError: If a file cannot be read.
     """
     images, masks = Path(images), Path(masks)
-    builder = YTVISBuilder("indexed PNGs (DAVIS, YouTube-VOS)", None if meta else [class_name])
-    classes = _read_meta(Path(meta)) if meta else None
+    if classes is None and meta is None:
+        classes = [class_name]
+    builder = YTVISBuilder("indexed PNGs (DAVIS, YouTube-VOS)", classes)
+    listed = _read_meta(Path(meta)) if meta else None
     names = videos if videos is not None else [folder.name for folder in list_folders(masks)]
     for name in progress(list(names), "video"):
         pngs = _list_masks(masks / name)
@@ -91,11 +96,11 @@ def convert_vos(
         if not tracks:
             builder.notes.append(f"no object is drawn in video {name}")
         for id_ in sorted(tracks):
-            label = class_name if classes is None else _class_of(classes, name, id_, meta)
+            label = class_name if listed is None else _class_of(listed, name, id_, meta)
             builder.add_track(video_id, label, tracks[id_])
-        if classes is not None:
+        if listed is not None:
             drawn = {str(id_) for id_ in tracks}
-            missing = len(set(classes.get(name, ())) - drawn)
+            missing = len(set(listed.get(name, ())) - drawn)
             builder.left_out["objects of meta.json that are in no PNG"] += missing
     return builder.build()
 
@@ -143,11 +148,11 @@ def _read_meta(path: Path) -> dict[str, dict[str, str | None]]:
     return classes
 
 
-def _class_of(classes: dict, video: str, id_: int, meta) -> str:
+def _class_of(listed: dict, video: str, id_: int, meta) -> str:
     where = f"{meta}: video {video}: object {id_}"
-    if video not in classes or str(id_) not in classes[video]:
+    if video not in listed or str(id_) not in listed[video]:
         raise ConversionError(f"{where} is drawn in the PNGs but is not listed")
-    name = classes[video][str(id_)]
+    name = listed[video][str(id_)]
     if not isinstance(name, str):
         raise ConversionError(
             f"{where} has no category, as in the validation set; without meta.json all objects "

@@ -87,6 +87,17 @@ def test_youtube_vos_keeps_the_frames_with_a_png_and_names_classes(tmp_path, usa
     usable(conversion, images)
 
 
+def test_given_classes_keep_their_category_ids(tmp_path):
+    images, masks, meta = youtube_vos(tmp_path)
+    classes = ["zebra", "person", "penguin"]
+    content = convert_vos(images, masks, meta, classes=classes).content
+    ids = {category["name"]: category["id"] for category in content["categories"]}
+    assert ids == {"zebra": 1, "person": 2, "penguin": 3}
+    assert [annotation["category_id"] for annotation in content["annotations"]] == [3, 2]
+    with pytest.raises(ConversionError, match="class 'penguin' is not among zebra, person"):
+        convert_vos(images, masks, meta, classes=classes[:2])
+
+
 def test_chosen_videos_and_class_name(tmp_path):
     images, masks = davis(tmp_path)
     content = convert_vos(images, masks, videos=["camel"], class_name="thing").content
