@@ -54,8 +54,9 @@ class YTVISMetric(BaseMetric):
 
     A track's class and score are those of the sample's ``pred_tracks``, if it has them; otherwise
     the class that most of its frames say (of equals the first in the list) and the mean of their
-    scores. A frame with an empty mask is one in which the object is absent. Classes are found in the annotation file by their name;
-    categories that are not among the dataset's classes are not scored.
+    scores. A frame with an empty mask is one in which the object is absent. Classes are found in
+    the annotation file by their name; categories that are not among the dataset's classes are not
+    scored.
 
     An annotation file without annotations (the official validation and test sets) cannot be scored:
     the results are then written for the benchmark's server and no figures are returned.
