@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import cv2
 import numpy as np
+from running import in_own_process
 from synthetic import Scene, make_annotations
 
 from mmvis_plugin.utils.memory import MEGABYTE, peak_memory, reset_peak_memory
@@ -128,6 +127,28 @@ def convert(content: dict) -> dict:
     }
 
 
+def write_dataset(folder: Path, num_videos: int, masks: str, num_with_frames: int = 8) -> str:
+    """Write the dataset in both layouts, and in ``small`` its videos that have all their frames.
+
+    Returns:
+        str: How large it is.
+    """
+    content = make_dataset(num_videos, masks)
+    small = {
+        **content,
+        "videos": content["videos"][:num_with_frames],
+        "annotations": [a for a in content["annotations"] if a["video_id"] <= num_with_frames],
+    }
+    (folder / "small").mkdir()
+    for place, some in ((folder, content), (folder / "small", small)):
+        (place / "train.json").write_text(json.dumps(some))
+        (place / "train_coco.json").write_text(json.dumps(convert(some)))
+    write_frames(folder / "frames", content, num_with_frames)
+    (folder / "small" / "frames").symlink_to(folder / "frames")
+    num_frames = sum(video["length"] for video in content["videos"])
+    return f"{num_videos} videos, {num_frames} frames, {len(content['annotations'])} objects"
+
+
 def write_frames(folder: Path, content: dict, num_videos: int) -> None:
     """Write noisy JPEG frames of some videos, and an empty first frame of the others."""
     rng = np.random.default_rng(0)
@@ -204,7 +225,7 @@ def frames_per_second(folder: Path, workers: int, num_clips: int) -> float:
     register_all_modules()
     cfg = Config.fromfile(ROOT / "configs/_base_/datasets/ytvis19.py").train_dataloader
     cfg.num_workers, cfg.persistent_workers = workers, workers > 0
-    cfg.dataset.update(data_root=str(folder), ann_file="few.json")
+    cfg.dataset.update(data_root=str(folder), ann_file="train.json")
     cfg.dataset.data_prefix = dict(img_path="frames/")
     loader = iter(Runner.build_dataloader(cfg, seed=0))
     next(loader)  # the workers have started
@@ -252,38 +273,14 @@ def main() -> None:
         metavar="N",
         help="clips to draw through the pipeline, 0 for none (default: %(default)s)",
     )
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
-        name, folder, repeats = args.child
-        print(json.dumps(measure(name, Path(folder), int(repeats))))
-        return
     with tempfile.TemporaryDirectory() as name:
-        folder, num_with_frames = Path(name), 8
-        content = make_dataset(args.videos, args.masks)
-        few = {
-            **content,
-            "videos": content["videos"][:num_with_frames],
-            "annotations": [a for a in content["annotations"] if a["video_id"] <= num_with_frames],
+        folder = Path(name)
+        counts = write_dataset(folder, args.videos, args.masks)
+        print(f"{counts}, masks: {args.masks}. CPU seconds: the fastest of {args.repeats}")
+        outcome = {
+            dataset: in_own_process(measure, dataset, folder, args.repeats) for dataset in DATASETS
         }
-        (folder / "small").mkdir()
-        for place, some in ((folder, content), (folder / "small", few)):
-            (place / "train.json").write_text(json.dumps(some))
-            (place / "train_coco.json").write_text(json.dumps(convert(some)))
-        (folder / "few.json").write_text(json.dumps(few))
-        write_frames(folder / "frames", content, num_with_frames)
-        (folder / "small" / "frames").symlink_to(folder / "frames")
-        num_frames = sum(video["length"] for video in content["videos"])
-        print(
-            f"{args.videos} videos, {num_frames} frames, {len(content['annotations'])} objects, "
-            f"masks: {args.masks}. CPU seconds: the fastest of {args.repeats}"
-        )
-        del content, few
-        outcome = {}
-        for dataset in DATASETS:
-            command = [sys.executable, __file__, "--child", dataset, name, str(args.repeats)]
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            outcome[dataset] = json.loads(output.splitlines()[-1])
         slowest = min(outcome["mmdet"]["seconds"])
         print(f"{'dataset':>13} {'seconds':>8} {'peak MB':>8} {'masks':>7} {'faster':>7}")
         for dataset, result in outcome.items():
@@ -294,7 +291,7 @@ def main() -> None:
                 flush=True,
             )
         if args.clips:
-            speed = frames_per_second(folder, args.workers, args.clips)
+            speed = frames_per_second(folder / "small", args.workers, args.clips)
             print(f"training pipeline, {args.workers} workers: {speed:.1f} frames per second")
 
 

@@ -7,19 +7,16 @@ holds between two clips are counted as well.
 """
 
 import argparse
-import multiprocessing
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from mmdet.registry import MODELS
 from mmengine.logging import MMLogger
-from mmengine.registry import init_default_scope
 from options import add_device, add_size
+from running import in_own_process, random_frames, synchronize, untrained_model
 
 from mmvis_plugin.models import EfficientVIS
-from mmvis_plugin.utils import load_config, remove_pretrained
 from mmvis_plugin.utils.memory import MEGABYTE, peak_memory
 
 EXAMPLE = """example:
@@ -30,13 +27,10 @@ EXAMPLE = """example:
 
 def main() -> None:
     args = parse_args()
-    # Each length in a process of its own: the peak of a process never goes down.
-    context = multiprocessing.get_context("spawn")
     print(f"{args.config}, {args.size[0]} x {args.size[1]}, {args.device}, {args.clips} clips")
     print("   T   ms/frame   peak MB   peak MB/frame of a clip   kB held, first and last clip")
     for clip_length in args.clip_lengths:
-        with context.Pool(1) as pool:
-            rows = pool.apply(measure, (args, clip_length))
+        rows = in_own_process(measure, args, clip_length)
         warm = rows[1:] or rows  # the first clip also pays for what is set up once
         milliseconds = statistics.median(row["seconds"] for row in warm) / clip_length * 1e3
         peak = max(row["peak"] for row in rows) / MEGABYTE
@@ -83,7 +77,6 @@ def measure(args: argparse.Namespace, clip_length: int) -> list[dict[str, float]
     model = build(args.config, clip_length).to(args.device).eval()
     state, rows = model.start_video({}), []
     height, width = args.size
-    padded = [-(-side // 32) * 32 for side in args.size]
     for number in range(args.clips):
         metas = [
             dict(
@@ -94,11 +87,10 @@ def measure(args: argparse.Namespace, clip_length: int) -> list[dict[str, float]
             )
             for t in range(clip_length)
         ]
-        frames = torch.randn(clip_length, 3, *padded, device=args.device)
+        frames = random_frames(clip_length, args.size, args.device)
         start = time.perf_counter()
         model.step(state, frames, metas)
-        if frames.is_cuda:
-            torch.cuda.synchronize()
+        synchronize(args.device)
         seconds = time.perf_counter() - start
         rows.append(dict(seconds=seconds, peak=peak_memory(args.device), held=held_bytes(state)))
     return rows
@@ -106,12 +98,8 @@ def measure(args: argparse.Namespace, clip_length: int) -> list[dict[str, float]
 
 def build(config: str, clip_length: int) -> EfficientVIS:
     """The untrained model of a config with clips of another length."""
-    cfg = load_config(config)
-    remove_pretrained(cfg)
-    init_default_scope("mmdet")
-    torch.manual_seed(0)
+    model = untrained_model(config, clip_length=clip_length)
     MMLogger.get_instance("benchmark", log_level="ERROR")  # init_weights tells of each parameter
-    model = MODELS.build(dict(cfg.model, clip_length=clip_length))
     model.init_weights()
     return model
 

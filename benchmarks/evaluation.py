@@ -16,7 +16,6 @@ import contextlib
 import functools
 import io
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +23,8 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from synthetic import Scene, make_annotations, make_results
+from running import in_own_process
+from synthetic import Scene, make_annotations, make_results, write_scene
 
 from mmvis_plugin.utils.memory import MEGABYTE, peak_memory, reset_peak_memory
 
@@ -94,18 +94,11 @@ def compare(scene: Scene, tracks: int, repeats: int) -> dict:
     """Time the evaluators on results of some tracks per video."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        gt = make_annotations(scene)
-        (folder / "results.json").write_text(json.dumps(make_results(gt, scene, tracks)))
-        for annotation in gt["annotations"]:
-            del annotation["blobs"]
-        (folder / "gt.json").write_text(json.dumps(gt))
-        del gt
-        outcome = {}
-        for evaluator in EVALUATORS:
-            command = [sys.executable, __file__, "--child", evaluator, name, str(repeats)]
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            outcome[evaluator] = json.loads(output.splitlines()[-1])
-    return outcome
+        write_scene(folder, scene, tracks)
+        return {
+            evaluator: in_own_process(measure, evaluator, folder, repeats)
+            for evaluator in EVALUATORS
+        }
 
 
 def largest_difference(figures: dict, others: dict) -> float:
@@ -166,12 +159,7 @@ def main() -> None:
     parser.add_argument(
         "--cases", type=int, metavar="N", help="compare only the figures, on N random cases"
     )
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
-        name, folder, repeats = args.child
-        print(json.dumps(measure(name, Path(folder), int(repeats))))
-        return
     if args.cases:
         random_cases(args.cases)
         return

@@ -12,7 +12,6 @@ video: a switch is an object whose mask carries another id than in the frame bef
 
 import argparse
 import json
-import multiprocessing
 import sys
 import tempfile
 import time
@@ -21,9 +20,9 @@ from contextlib import ExitStack
 from itertools import cycle, islice
 from pathlib import Path
 
-import numpy as np
 import pycocotools.mask as mask_utils
 import torch
+from running import in_own_process
 
 from mmvis_plugin.apis import (
     CSVSink,
@@ -36,7 +35,9 @@ from mmvis_plugin.apis import (
 )
 from mmvis_plugin.datasets.categories import SHAPES
 from mmvis_plugin.datasets.shapes_vis import generate_video
+from mmvis_plugin.utils.files import write_json
 from mmvis_plugin.utils.memory import MEGABYTE, peak_memory
+from mmvis_plugin.utils.rle import encode_masks
 
 EXAMPLE = """example:
   python benchmarks/inference_memory.py maskprop_r18_shapes masktrack_rcnn_r18_shapes
@@ -51,12 +52,11 @@ def main() -> int:
     args = parse_args()
     rows = []
     for config in args.configs:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            rows.append(pool.apply(measure, (config, args.frames, args.short)))
+        rows.append(in_own_process(measure, config, args.frames, args.short))
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     print(format_table(rows, args))
     if args.out:
-        args.out.write_text(json.dumps(rows, indent=2) + "\n")
+        write_json(rows, args.out, indent=2)
     return int(any(growth(row) > MOST_GROWTH for row in rows))
 
 
@@ -92,7 +92,7 @@ def measure(config: str, num_frames: int, short: int) -> dict:
     """Memory and switches over a video; ``short`` is the frame at which memory is first read."""
     inferencer = VISInferencer(build_model(config))
     clip = generate_video(7, "valid", 0, (CLIP_LENGTH, CLIP_LENGTH), CLIP_SIZE, len(SHAPES))
-    objects = [encode(masks) for masks in clip.masks]
+    objects = [encode_masks(masks) for masks in clip.masks]
     switches = Switches()
     ids, num_seen, memory = set(), 0, {}
     start = time.process_time()
@@ -147,11 +147,6 @@ def there_and_back(num_frames: int) -> Iterator[int]:
     """Frames of the clip, forwards and backwards without end, so that objects move on steadily."""
     forwards = range(CLIP_LENGTH)
     return islice(cycle([*forwards, *forwards[-2:0:-1]]), num_frames)
-
-
-def encode(masks: np.ndarray) -> list[dict]:
-    """Bool masks of shape (N, H, W) as COCO RLE."""
-    return mask_utils.encode(np.asfortranarray(masks.transpose(1, 2, 0), np.uint8))
 
 
 class Switches:

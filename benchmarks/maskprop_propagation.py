@@ -13,6 +13,7 @@ import torch
 from options import add_device
 from rich.console import Console
 from rich.table import Table
+from running import synchronize
 from torch import Tensor
 
 from mmvis_plugin.models import PropagationHead
@@ -40,14 +41,12 @@ def folded(head: PropagationHead, key: Tensor, frames: Tensor, masks: Tensor) ->
     return head(key[None], frames[None], masks, clip_inds)
 
 
-def seconds(run: Callable[[], object]) -> float:
+def seconds(run: Callable[[], object], device: torch.device) -> float:
     """Wall time of a call."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    synchronize(device)
     start = time.perf_counter()
     run()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    synchronize(device)
     return time.perf_counter() - start
 
 
@@ -67,10 +66,12 @@ def compare(name: str, repeats: int, device: torch.device) -> list[str]:
         for order in (plain, folded):
             with torch.no_grad():
                 times.setdefault((order, "forward"), []).append(
-                    seconds(lambda order=order: order(head, key, frames, masks))
+                    seconds(lambda order=order: order(head, key, frames, masks), device)
                 )
             times.setdefault((order, "both"), []).append(
-                seconds(lambda order=order: order(head, key, frames, masks).sum().backward())
+                seconds(
+                    lambda order=order: order(head, key, frames, masks).sum().backward(), device
+                )
             )
     medians = {key: statistics.median(values) * 1000 for key, values in times.items()}
     cells = [

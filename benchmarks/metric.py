@@ -12,8 +12,6 @@ import argparse
 import contextlib
 import io
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -24,7 +22,8 @@ from unittest import mock
 import numpy as np
 import torch
 from pycocotools import mask as mask_utils
-from synthetic import Scene, make_annotations, make_results
+from running import in_own_process
+from synthetic import Scene, write_scene
 
 from mmvis_plugin.utils.memory import MEGABYTE, peak_memory, reset_peak_memory
 
@@ -158,25 +157,15 @@ def main() -> None:
         metavar="N",
         help="results of a video (default: %(default)s)",
     )
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.child:
-        print(json.dumps(measure(args.child[0], Path(args.child[1]))))
-        return
     scene = Scene(videos=args.videos, frames=args.frames)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        gt = make_annotations(scene)
-        (folder / "results.json").write_text(json.dumps(make_results(gt, scene, args.tracks)))
-        for annotation in gt["annotations"]:
-            del annotation["blobs"]
-        (folder / "gt.json").write_text(json.dumps(gt))
+        write_scene(folder, scene, args.tracks)
         print(f"{scene}, {args.tracks} tracks per video")
         print(f"{'metric':>13} {'CPU seconds':>12} {'peak MB':>8} {'AP':>7}")
         for metric in ("mmvis_plugin", "mmdet"):
-            command = [sys.executable, __file__, "--child", metric, name]
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            result = json.loads(output.splitlines()[-1])
+            result = in_own_process(measure, metric, folder)
             print(
                 f"{metric:>13} {result['seconds']:12.2f} {result['peak_mb']:8.0f} "
                 f"{result['AP']:7.4f}",

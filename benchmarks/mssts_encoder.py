@@ -10,7 +10,6 @@ process of its own.
 
 import argparse
 import copy
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from collections.abc import Callable
 import torch
 from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 from options import add_device, add_size
+from running import in_own_process, synchronize
 from torch import Tensor
 
 from mmvis_plugin.models.mssts.deformable import (
@@ -59,10 +59,8 @@ def main() -> None:
         f"{args.device}, {torch.get_num_threads()} threads, median of {args.repeats}"
     )
     print("                       ms/frame   times as fast as the loop   MB/frame")
-    context = multiprocessing.get_context("spawn")
     for name in ENCODERS:
-        with context.Pool(1) as pool:
-            megabytes = pool.apply(memory_of_run, (args, name)) / args.frames
+        megabytes = in_own_process(memory_of_run, args, name) / args.frames
         speed = seconds[ENCODERS[0]] / seconds[name]
         print(f"{name:20s} {seconds[name] * 1e3:10.1f} {speed:27.2f} {megabytes:10.1f}")
 
@@ -186,8 +184,7 @@ def run(encoder: Callable, features: ClipFeatures, position: Tensor, train: bool
         tokens = encoder(features, position).tokens
         if train:
             tokens.sum().backward()
-    if position.is_cuda:
-        torch.cuda.synchronize()
+    synchronize(position.device)
 
 
 def time_of_run(encoder: Callable, features: ClipFeatures, position: Tensor, train: bool) -> float:

@@ -12,13 +12,11 @@ import statistics
 import time
 
 import torch
-from mmdet.registry import MODELS
-from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from options import add_device, add_size
+from running import random_frames, synchronize, untrained_model
 
 from mmvis_plugin.models.stmask import STMask
-from mmvis_plugin.utils import load_config, remove_pretrained
 
 EXAMPLE = """example:
   python benchmarks/stmask_fps.py configs/stmask/stmask_r50-dcn_fca-ada_ytvis19.py --instances 10"""
@@ -26,11 +24,7 @@ EXAMPLE = """example:
 
 def main() -> None:
     args = parse_args()
-    cfg = load_config(args.config)
-    remove_pretrained(cfg)
-    init_default_scope("mmdet")
-    torch.manual_seed(0)
-    model = MODELS.build(cfg.model).to(args.device).eval()
+    model = untrained_model(args.config).to(args.device).eval()
     seconds, processor_seconds = measure(model, args)
     print(
         f"{args.config}, {args.size[0]} x {args.size[1]}, {args.instances} instances, "
@@ -75,11 +69,10 @@ def measure(model: STMask, args: argparse.Namespace) -> tuple[list[float], list[
     """Seconds on the clock, and of processor time, of each frame after the warm-up."""
     height, width = args.size
     meta = dict(ori_shape=(height, width), img_shape=(height, width))
-    padded = [-(-side // 32) * 32 for side in args.size]
     state = model.start_video({})
     seconds, processor_seconds = [], []
     for number in range(args.warmup + args.frames):
-        frame = torch.randn(1, 3, *padded, device=args.device)
+        frame = random_frames(1, args.size, args.device)
         if number > 0:  # temporal fusion needs a frame before
             state.tracks = random_tracks(state.tracks, args.instances)
         synchronize(args.device)
@@ -106,12 +99,6 @@ def random_tracks(like: InstanceData, count: int) -> InstanceData:
         gaps=torch.zeros(count),
     )
     return InstanceData(**{name: values.to(like[name]) for name, values in tracks.items()})
-
-
-def synchronize(device: str) -> None:
-    """Wait for what a GPU has been given."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

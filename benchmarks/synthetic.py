@@ -7,6 +7,8 @@ written column by column, without drawing a mask.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -94,6 +96,16 @@ def make_results(gt: dict, scene: Scene, tracks_per_video: int, seed: int = 1) -
                 }
             )
     return results
+
+
+def write_scene(folder: Path, scene: Scene, tracks_per_video: int) -> None:
+    """Write annotations and results as ``gt.json`` and ``results.json``, as they would come."""
+    gt = make_annotations(scene)
+    results = make_results(gt, scene, tracks_per_video)
+    for annotation in gt["annotations"]:
+        del annotation["blobs"]
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "gt.json").write_text(json.dumps(gt))
 
 
 def random_track(rng: np.random.Generator, scene: Scene) -> list[tuple | None]:

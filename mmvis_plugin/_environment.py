@@ -19,6 +19,8 @@ from packaging.specifiers import SpecifierSet
 
 TORCH = "torch==2.13.0"
 NUMBA = "numba>=0.60"
+OPENCV = "opencv-python-headless"  # needs no libGL, which machines without a screen lack
+OTHER_OPENCVS = ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,9 @@ class Environment(Protocol):
     def versions(self, module: str) -> dict[str, str]:
         """Versions by distribution name of either line that installed the module."""
 
+    def opencv_error(self) -> str | None:
+        """Why OpenCV, which mmcv imports, does not load; None when it does."""
+
     def operators_error(self) -> str | None:
         """Why mmcv's compiled operators do not load; None when they do."""
 
@@ -79,6 +84,13 @@ class InstalledEnvironment:
         # metadata beside the module. An editable install has none there; then all of it counts.
         beside = {name: d for name, d in found.items() if _lies_beside(d, module)}
         return {name: d.version for name, d in (beside or found).items()}
+
+    def opencv_error(self) -> str | None:
+        try:
+            importlib.import_module("cv2")
+        except (ImportError, OSError) as error:
+            return str(error)
+        return None
 
     def operators_error(self) -> str | None:
         try:
@@ -112,7 +124,7 @@ def require_openmmlab(environment: Environment | None = None) -> None:
 
     Raises:
         ImportError: torch, mmengine, mmcv or mmdet is missing, in a version that is not supported,
-            from two lines at once, or mmcv's compiled operators or numba do not load.
+            from two lines at once, or OpenCV, mmcv's compiled operators or numba do not load.
     """
     environment = environment or InstalledEnvironment()
     versions = {module: environment.versions(module) for module in MODULES}
@@ -124,10 +136,12 @@ def require_openmmlab(environment: Environment | None = None) -> None:
         problem = _problem(module, environment.has(module), versions[module], line)
         if problem:
             problems[module] = problem
-    # mmcv imports mmengine and links to torch: its operators can be tried once those are right.
+    # mmcv brings OpenCV and imports it and mmengine, and links to torch: its operators can be tried
+    # once those are right.
     if not problems.keys() & {"torch", "mmengine", "mmcv"}:
-        error = environment.operators_error()
-        if error:
+        if error := environment.opencv_error():
+            problems["opencv"] = f"OpenCV, which mmcv imports, does not load: {error}"
+        elif error := environment.operators_error():
             problems["mmcv"] = f"mmcv's compiled operators (mmcv._ext) do not load: {error}"
     if not environment.has("numba"):
         problems["numba"] = "numba is not installed"
@@ -192,6 +206,10 @@ def _remedy(problems: dict[str, str], versions: dict[str, dict[str, str]], line:
     if pins:
         switch = "MMCV_WITH_OPS=1 " if "mmcv" in problems else ""
         steps.append(f"{switch}{pip} install {' '.join(pins)}")
+    if "opencv" in problems:
+        # All of them, since they share their files.
+        steps.append(f"{pip} uninstall -y {' '.join([OPENCV, *OTHER_OPENCVS])}")
+        steps.append(f"{pip} install {OPENCV}")
     if "numba" in problems:
         anew = "" if problems["numba"].endswith("not installed") else "--force-reinstall "
         steps.append(f'{pip} install {anew}"{NUMBA}"')

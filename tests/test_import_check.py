@@ -24,6 +24,7 @@ ORIGINAL = {
 class FakeEnvironment:
     installed: dict
     missing: set = field(default_factory=set)
+    opencv: str | None = None
     ops: str | None = None
     numba: str | None = None
     ops_tried: bool = False
@@ -33,6 +34,9 @@ class FakeEnvironment:
 
     def versions(self, module):
         return {} if module in self.missing else self.installed[module]
+
+    def opencv_error(self):
+        return self.opencv
 
     def operators_error(self):
         self.ops_tried = True
@@ -90,6 +94,16 @@ def test_mmcv_without_operators_is_compiled_again():
     assert "MMCV_WITH_OPS=1" in command
     assert "--no-build-isolation --no-cache-dir --no-deps onedl-mmcv==2.3.6" in command
     assert "mmdet" not in command
+
+
+def test_opencv_without_its_libraries_is_replaced_and_mmcv_kept():
+    error = "libGL.so.1: cannot open shared object file: No such file or directory"
+    environment = FakeEnvironment(MAINTAINED, opencv=error, ops=error)
+    problems, command = complaint(environment)
+    assert f"- OpenCV, which mmcv imports, does not load: {error}" in problems
+    assert "uninstall -y opencv-python-headless opencv-python " in command
+    assert command.endswith(" -m pip install opencv-python-headless")
+    assert "mmcv" not in command and not environment.ops_tried
 
 
 def test_missing_numba_is_installed():
@@ -177,7 +191,12 @@ import mmvis_plugin
 
 
 @pytest.mark.parametrize(
-    ("blocked", "remedy"), [("mmcv._ext", "MMCV_WITH_OPS=1"), ("numba.core", '"numba>=0.60"')]
+    ("blocked", "remedy"),
+    [
+        ("mmcv._ext", "MMCV_WITH_OPS=1"),
+        ("cv2", "pip install opencv-python-headless\n"),
+        ("numba.core", '"numba>=0.60"'),
+    ],
 )
 def test_import_fails_with_the_message_alone(blocked, remedy):
     result = subprocess.run(

@@ -338,6 +338,12 @@ def _require(record, keys: tuple[str, ...], where: str) -> None:
     missing = [key for key in keys if key not in record]
     if missing:
         raise DatasetError(f"{where}: missing key {', '.join(map(repr, missing))}")
+    for key in keys:
+        value = record[key]
+        if key == "name" and not isinstance(value, str):
+            raise DatasetError(f"{where}: {key!r} must be a text, got {value!r:.60}")
+        if key.endswith("id") and isinstance(value, (list, dict)):
+            raise DatasetError(f"{where}: {key!r} must be a number or a text, got {value!r:.60}")
 
 
 def _get(record, key: str, default):
@@ -396,6 +402,7 @@ def _usable_box(box, where: str) -> list[float] | None:
     """The box given for a mask, or None if it is missing or empty."""
     if not box:
         return None
-    if len(box) != 4 or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in box):
+    is_list = isinstance(box, list) and len(box) == 4
+    if not is_list or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in box):
         raise DatasetError(f"{where}: expected four numbers x, y, w, h, got {box}")
     return [float(v) for v in box] if box[2] > 0 and box[3] > 0 else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
 
 import numpy as np
@@ -32,6 +32,30 @@ def load_tracks(
         gt = load_ground_truth(gt)
     tracks = results if isinstance(results, Mapping) else load_results(results, gt)
     return gt, {key: found for key, found in tracks.items() if key[1] in gt.categories}
+
+
+def by_video_and_class(
+    gt: GroundTruth,
+    tracks: Mapping[tuple, Sequence[Track]],
+    score_threshold: float,
+    progress: Callable[[Iterable, int], Iterable],
+) -> Iterator[tuple[tuple, list[Track], list[Track], int]]:
+    """Go through all videos and the classes that are annotated or predicted in them.
+
+    Args:
+        gt: Annotations.
+        tracks: Predicted tracks by (video id, category id), of :func:`load_tracks`.
+        score_threshold: Tracks of a lower score are left out.
+        progress: Wraps an iterable of ``total`` items, to show progress.
+
+    Yields:
+        tuple: (video id, category id), the predicted and the annotated tracks, and the number of
+        frames of the video.
+    """
+    keys = [key for key in dict.fromkeys([*gt.tracks, *tracks]) if key[1] in gt.categories]
+    for key in progress(keys, len(keys)):
+        chosen = [track for track in tracks.get(key, []) if track.score >= score_threshold]
+        yield key, chosen, gt.tracks.get(key, []), gt.videos[key[0]].length
 
 
 def track_areas(tracks: Sequence[Track], length: int) -> np.ndarray:

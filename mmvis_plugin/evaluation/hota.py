@@ -25,7 +25,13 @@ from os import PathLike
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from .frame_overlaps import frame_intersections, frame_ious, load_tracks, track_areas
+from .frame_overlaps import (
+    by_video_and_class,
+    frame_intersections,
+    frame_ious,
+    load_tracks,
+    track_areas,
+)
 from .ytvis_eval import GroundTruth, Track
 
 ALPHAS = np.arange(1, 20) / 20
@@ -63,11 +69,9 @@ def evaluate_hota(
     """
     gt, tracks = load_tracks(gt, results)
     sums = defaultdict(lambda: np.zeros((7, len(ALPHAS))))
-    keys = [key for key in dict.fromkeys([*gt.tracks, *tracks]) if key[1] in gt.categories]
-    for key in progress(keys, len(keys)):
-        video, category = key
-        chosen = [track for track in tracks.get(key, []) if track.score >= score_threshold]
-        sums[category] += _video_sums(chosen, gt.tracks.get(key, []), gt.videos[video].length)
+    parts = by_video_and_class(gt, tracks, score_threshold, progress)
+    for (_, category), chosen, annotated, length in parts:
+        sums[category] += _video_sums(chosen, annotated, length)
     curves = {category: _figures(sums[category]) for category in gt.categories}
     return {
         "class_combined": _report(_figures(sum(sums.values()))),

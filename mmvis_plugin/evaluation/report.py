@@ -1,4 +1,4 @@
-"""Tables of the analysis tools."""
+"""Tables of figures, as text and in Markdown."""
 
 from __future__ import annotations
 

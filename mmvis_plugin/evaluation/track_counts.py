@@ -15,7 +15,13 @@ from os import PathLike
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from .frame_overlaps import frame_intersections, frame_ious, load_tracks, track_areas
+from .frame_overlaps import (
+    by_video_and_class,
+    frame_intersections,
+    frame_ious,
+    load_tracks,
+    track_areas,
+)
 from .ytvis_eval import GroundTruth, Track
 
 MATCH_IOU = 0.5
@@ -60,24 +66,23 @@ def count_tracks(
     gt, tracks = load_tracks(gt, results)
     histories: dict = {}
     num_tracks: Counter = Counter()
-    keys = [key for key in dict.fromkeys([*gt.tracks, *tracks]) if key[1] in gt.categories]
-    for key in progress(keys, len(keys)):
-        chosen = [track for track in tracks.get(key, []) if track.score >= score_threshold]
+    parts = by_video_and_class(gt, tracks, score_threshold, progress)
+    for key, chosen, annotated, length in parts:
         num_tracks[key] = sum(bool(track.areas.any()) for track in chosen)
-        histories[key] = _histories(chosen, gt.tracks.get(key, []), gt.videos[key[0]].length)
+        histories[key] = _histories(chosen, annotated, length)
 
-    def summarise(chosen: list) -> dict:
+    def summarise(chosen: Iterable) -> dict:
         together = [history for key in chosen for history in histories[key]]
         return _summarise(together, sum(num_tracks[key] for key in chosen))
 
     return {
-        "all": summarise(keys),
+        "all": summarise(histories),
         "per_class": {
-            name: summarise([key for key in keys if key[1] == category])
+            name: summarise([key for key in histories if key[1] == category])
             for category, name in gt.categories.items()
         },
         "per_tag": {
-            tag: summarise([key for key in keys if key[0] in videos])
+            tag: summarise([key for key in histories if key[0] in videos])
             for tag, videos in gt.tags.items()
         },
     }

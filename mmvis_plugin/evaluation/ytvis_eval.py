@@ -43,6 +43,7 @@ from ..utils.rle import (
     parse_counts,
     what_is_wrong,
 )
+from .report import text_table
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -221,15 +222,11 @@ def format_table(stats: dict) -> str:
     Returns:
         str: A row for all classes and one per class; ``-`` where a figure is not defined.
     """
-    names = ["all", *stats["per_class"]]
-    figures = [stats, *stats["per_class"].values()]
-    rows = [["class", *FIGURES]]
-    for name, row in zip(names, figures, strict=True):
-        rows.append([str(name), *("-" if row[f] < 0 else f"{row[f]:.3f}" for f in FIGURES)])
-    width = max(len(row[0]) for row in rows)
-    lines = [row[0].ljust(width) + "".join(cell.rjust(7) for cell in row[1:]) for row in rows]
-    lines.insert(1, "-" * len(lines[0]))
-    return "\n".join(lines)
+    rows = [
+        [str(name), *("-" if row[f] < 0 else f"{row[f]:.3f}" for f in FIGURES)]
+        for name, row in [("all", stats), *stats["per_class"].items()]
+    ]
+    return text_table(["class", *FIGURES], rows)
 
 
 # --- reading ----------------------------------------------------------------------------------

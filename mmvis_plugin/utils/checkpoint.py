@@ -11,8 +11,9 @@ import os
 import pickle
 import socket
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -50,24 +51,36 @@ def _method(owner: type, name: str) -> Any:
     return getattr(owner, name)
 
 
-def _training_types() -> list:
+def _named(function: Callable, path: str) -> Callable:
+    """Stand in for a function under another path: PyTorch takes pairs of both from 2.6 on only."""
+
+    def stand_in(*args):
+        return function(*args)
+
+    stand_in.__module__, _, stand_in.__name__ = path.rpartition(".")
+    stand_in.__qualname__ = stand_in.__name__
+    return stand_in
+
+
+@cache
+def _training_types() -> tuple:
     """What MMEngine's training checkpoints hold besides tensors and Python's basic types."""
     # numpy.core became numpy._core in NumPy 2: a file may come from either side.
     core = getattr(np, "_core", None) or np.core
     numpy_functions = [
-        (getattr(core.multiarray, name), f"numpy.{package}.multiarray.{name}")
+        _named(getattr(core.multiarray, name), f"numpy.{package}.multiarray.{name}")
         for name in ("_reconstruct", "scalar")
         for package in ("core", "_core")
     ]
     numpy_dtypes = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + "?efdSU"}
-    return [
+    return (
         *_PICKLED_METHODS,
-        (_method, "builtins.getattr"),
+        _named(_method, "builtins.getattr"),
         np.ndarray,
         np.dtype,
         *numpy_functions,
         *numpy_dtypes,
-    ]
+    )
 
 
 def allow_training_types() -> None:
@@ -78,7 +91,7 @@ def allow_training_types() -> None:
     there, plain weights load and a training checkpoint is refused.
     """
     if hasattr(torch.serialization, "add_safe_globals"):
-        torch.serialization.add_safe_globals(_training_types())
+        torch.serialization.add_safe_globals([*_training_types()])
 
 
 def forbid_unsafe_loading() -> None:
@@ -166,7 +179,7 @@ def load_checkpoint_safely(
         raise CheckpointError(
             f"The checkpoint {file} was not loaded: it is damaged, or it holds more than weights "
             f"and training state, which could run any program on this machine "
-            f"({_refused_globals(file) or _first_line(error)}). Get a file with plain weights."
+            f"({_refused_globals(file) or _first_line(error)}). {_way_out()}"
         ) from error
     except Exception as error:  # a damaged file raises nearly anything
         raise CheckpointError(
@@ -255,6 +268,15 @@ def _socket_timeout(seconds: float):
         yield
     finally:
         socket.setdefaulttimeout(before)
+
+
+def _way_out() -> str:
+    if hasattr(torch.serialization, "add_safe_globals"):
+        return "Get a file with plain weights."
+    return (
+        f"PyTorch {torch.__version__} opens plain weights only; from 2.4 on it opens training "
+        "checkpoints, too."
+    )
 
 
 def _refused_globals(file: Path) -> str:

@@ -80,6 +80,7 @@ def load_config(
     cfg = _read(path)
     set_options(cfg, options or {})
     set_data_root(cfg, data_roots)
+    stop_persisting_without_workers(cfg)
     return cfg
 
 
@@ -211,6 +212,17 @@ def _wrong_settings(cfg: Config, message: str) -> list[str]:
 
 
 # --- data -------------------------------------------------------------------------------------
+
+
+def stop_persisting_without_workers(cfg: Config) -> None:
+    """Let ``num_workers=0`` do by itself: PyTorch refuses it beside ``persistent_workers``.
+
+    Args:
+        cfg: Config, changed in place.
+    """
+    for name in DATALOADERS:
+        if cfg.get(name) and not cfg[name].get("num_workers"):
+            cfg[name].persistent_workers = False
 
 
 def set_data_root(cfg: Config, data_roots: Sequence[str]) -> None:

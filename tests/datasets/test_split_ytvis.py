@@ -84,6 +84,16 @@ def test_common_class_is_held_out_even_if_rarer_ones_took_its_videos():
         assert 0 < len(videos & held_out) < len(videos)
 
 
+def test_category_ids_may_be_texts():
+    content = content_of([{v % 2} for v in range(10)] + [set()] * 4)
+    expected = tool.split_videos(content, 0.3, 0)
+    for annotation_ in content["annotations"]:
+        annotation_["category_id"] = f"class {annotation_['category_id']}"
+    held_out = tool.split_videos(content, 0.3, 0)
+    assert len(held_out) == len(expected)
+    assert 0 < len(held_out & {10, 11, 12, 13}) < 4
+
+
 def test_split_follows_the_seed_and_not_the_order_of_annotations():
     content = content_of([{v % 5, v % 3} for v in range(60)])
     first = tool.split_videos(content, 0.2, 0)

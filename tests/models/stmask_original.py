@@ -63,7 +63,7 @@ def released_layout(
         calibration: FCB of the class branch: None, "ada" or "ali".
         num_classes: Without background.
     """
-    layout = backbone_layout(depth)
+    layout = backbone_layout(depth, DCN_INTERVAL[depth])
     for i, channels in enumerate((2048, 1024, 512)):
         layout |= conv(f"fpn.lat_layers.{i}", 256, channels, (1, 1))
         layout |= conv(f"fpn.pred_layers.{i}", 256, 256)
@@ -98,7 +98,7 @@ def released_layout(
     return layout
 
 
-def backbone_layout(depth: int) -> dict[str, tuple[int, ...]]:
+def backbone_layout(depth: int, dcn_interval: int) -> dict[str, tuple[int, ...]]:
     """Key -> shape of the ResNet with deformable convolutions of YOLACT++ and STMask."""
     layout = {"backbone.conv1.weight": (64, 3, 7, 7), **batch_norm("backbone.bn1", 64)}
     inputs = 64
@@ -109,7 +109,7 @@ def backbone_layout(depth: int) -> dict[str, tuple[int, ...]]:
             layout[f"{block}.conv1.weight"] = (width, inputs, 1, 1)
             layout[f"{block}.conv2.weight"] = (width, width, 3, 3)
             layout[f"{block}.conv3.weight"] = (4 * width, width, 1, 1)
-            if stage > 0 and i % DCN_INTERVAL[depth] == 0:
+            if stage > 0 and i % dcn_interval == 0:
                 layout[f"{block}.conv2.bias"] = (width,)
                 layout |= conv(f"{block}.conv2.conv_offset_mask", 27, width)
             for norm, channels in (("bn1", width), ("bn2", width), ("bn3", 4 * width)):

@@ -9,6 +9,7 @@ from mmdet.models.task_modules.coders import DeltaXYWHBBoxCoder
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.structures import InstanceData
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmvis_plugin.models.stmask.head import HeadOutputs
 from mmvis_plugin.models.stmask.losses import (
@@ -118,6 +119,27 @@ def test_a_frame_without_objects_is_background():
         torch.rand(5, 4), torch.zeros(5, 3), torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
     )
     assert labels.tolist() == [0] * 5
+
+
+def test_no_object_waits_for_the_gpu():
+    """Objects are given their anchors without a number that Python must know: each stops a GPU."""
+
+    class CountNumbers(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.count += function is torch.ops.aten._local_scalar_dense.default
+            return function(*args, **(kwargs or {}))
+
+    corners = torch.rand(40, 2) * 0.7
+    boxes = torch.cat([corners, corners + 0.2], 1)
+    ids = torch.arange(5)
+    frame = DetDataSample(gt_instances=InstanceData(instances_ids=ids))
+    sample = TrackDataSample(video_data_samples=[frame, frame])
+    with CountNumbers() as numbers:
+        match_anchors(boxes, torch.randn(40, 4), boxes[:5], torch.zeros(5, dtype=torch.long))
+        _identities([sample, sample])
+    assert numbers.count == 0
 
 
 def test_matches_of_a_batch():

@@ -368,16 +368,19 @@ def test_browse_names_what_it_cannot_show(tool, copy_of_shapes, tmp_path):
     results = tmp_path / "results.json"
     entry = dict(video_id=2, category_id=1, score=1, segmentations=[None])
     for content, message in (
-        ("{", "is not valid JSON"),
-        ("{}", "must hold a list"),
-        ('[{"score": 1}]', "entry 0 is not an object with video_id"),
-        (json.dumps([entry]), "track 0 by score: 1 segmentations for 6 frames"),
-        (json.dumps([dict(entry, category_id=99)]), "there is no category 99"),
+        ("{", "not a JSON file"),
+        ("{}", "expected a list"),
+        ('[{"score": 1}]', r"\[0\] is not an object with the keys video_id"),
+        (json.dumps([dict(entry, score="high")]), "score 'high' is not a finite number"),
+        (json.dumps([dict(entry, segmentations=5)]), "must be a list of 6, .* got int"),
+        (json.dumps([entry]), "must be a list of 6, .* got 1"),
+        (json.dumps([dict(entry, category_id=99)]), "category_id 99 is not in"),
+        (json.dumps([dict(entry, video_id=99)]), "video_id 99 is not in"),
         (
             json.dumps(
                 [dict(entry, segmentations=[dict(size=[96, 128], counts="0")] + [None] * 5)]
             ),
-            "frame 0: the RLE is not of",
+            "frame 0: the RLE ",
         ),
     ):
         results.write_text(content)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from mmdet.registry import MODELS
 from torch import nn
 
 from mmvis_plugin.datasets import categories
@@ -50,8 +51,9 @@ def numbered(layout):
 
 
 def yolact_plus_layout():
-    """Key -> shape of a YOLACT++ R-50 checkpoint: 9 anchors of 80 classes, mask re-scoring."""
-    layout = backbone_layout(50)
+    """Key -> shape of a YOLACT++ R-50 checkpoint: all blocks of three stages deformable, 9 anchors
+    of 80 classes, mask re-scoring."""
+    layout = backbone_layout(50, dcn_interval=1)
     for i, channels in enumerate((2048, 1024, 512)):
         layout |= conv(f"fpn.lat_layers.{i}", 256, channels, (1, 1))
         layout |= conv(f"fpn.pred_layers.{i}", 256, 256)
@@ -174,6 +176,29 @@ def test_yolact_plus_starts_a_training(run, converter, capsys):
     assert state.keys() < wanted
     anew = ("temporal_fusion.", "detector.bbox_head.")
     assert all(key.startswith(anew) for key in wanted - state.keys())
+
+
+def test_deformable_blocks_that_are_plain_here_take_over_their_masks(run, converter, capsys):
+    """YOLACT++ R-50 has deformable convolutions in every block, STMask in every second."""
+    torch.manual_seed(0)
+    source = numbered(yolact_plus_layout())
+    deformable, plain = "backbone.layers.1.0.conv2", "backbone.layers.1.1.conv2"
+    for block in (deformable, plain):
+        source[f"{block}.weight"] = torch.randn(128, 128, 3, 3) / 34
+        source[f"{block}.conv_offset_mask.bias"] = torch.cat([torch.zeros(18), torch.randn(9)])
+    state = run(source, "--config", CONFIG)["state_dict"]
+    ours = "detector.backbone.layer2.0.conv2.weight"
+    assert torch.equal(state[ours], source[f"{deformable}.weight"])
+
+    theirs = MODELS.get("Float32DCNv2")(128, 128, 3, padding=1, bias=False)  # no offsets
+    theirs.weight.data = source[f"{plain}.weight"]
+    theirs.conv_offset.bias.data = source[f"{plain}.conv_offset_mask.bias"]
+    x = torch.randn(1, 128, 5, 6)
+    found = F.conv2d(x, state["detector.backbone.layer2.1.conv2.weight"], padding=1)
+    torch.testing.assert_close(found, theirs(x))
+    output = capsys.readouterr().out
+    for tensor in ("weight", "bias"):
+        assert f"dropped  {plain}.conv_offset_mask.{tensor}: a plain block here" in output
 
 
 def test_image_model_for_the_same_classes_is_complete(run, converter):

@@ -74,6 +74,29 @@ def test_loads_training_checkpoints(training_checkpoint):
     )
 
 
+def test_types_have_the_form_that_every_pytorch_takes(training_checkpoint, monkeypatch):
+    """Before 2.6 PyTorch looked at ``__module__`` and ``__name__`` of all that is on its list."""
+    unpickler = torch._weights_only_unpickler
+
+    def by_name():
+        return {f"{f.__module__}.{f.__name__}": f for f in torch.serialization.get_safe_globals()}
+
+    monkeypatch.setattr(unpickler, "_get_user_allowed_globals", by_name)
+    test_loads_training_checkpoints(training_checkpoint)
+    names = by_name().keys()
+    functions = {f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")}
+    assert {"builtins.getattr", *functions} <= names
+
+
+def test_pytorch_that_knows_plain_weights_only_says_so(training_checkpoint, monkeypatch):
+    monkeypatch.setattr(torch._weights_only_unpickler, "_get_user_allowed_globals", dict)
+    with pytest.raises(CheckpointError, match="HistoryBuffer.*Get a file with plain weights"):
+        load_checkpoint_safely(training_checkpoint)
+    monkeypatch.delattr(torch.serialization, "add_safe_globals")
+    with pytest.raises(CheckpointError, match="HistoryBuffer.*from 2.4 on it opens training"):
+        load_checkpoint_safely(training_checkpoint)
+
+
 def test_mmengine_loads_what_passed_and_does_not_change_what_passes(training_checkpoint):
     CheckpointLoader.load_checkpoint(str(training_checkpoint), map_location="cpu")
     assert check_checkpoint(training_checkpoint) == training_checkpoint

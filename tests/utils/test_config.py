@@ -63,6 +63,16 @@ def test_several_data_roots_move_one_by_one(cfg):
         tools.set_data_root(cfg, ["/a=/b", "/c"])
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_persist_only_where_there_are_any(workers):
+    cfg = tools.load_config("maskprop_r18_shapes", {"test_dataloader.num_workers": workers})
+    assert cfg.test_dataloader.persistent_workers == (workers > 0)
+    assert cfg.val_dataloader.persistent_workers
+    for loader in (cfg.test_dataloader, cfg.val_dataloader):
+        options = {name: loader[name] for name in ("num_workers", "persistent_workers")}
+        torch.utils.data.DataLoader([0], **options)  # a combination that PyTorch takes
+
+
 def test_missing_data_tells_what_makes_it(cfg, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(

@@ -5,9 +5,9 @@ Draws the annotations, or the results of tools/test.py --out, of chosen videos a
 """
 
 import argparse
-import json
 import os
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
@@ -20,10 +20,11 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 from tqdm import tqdm
 
-from mmvis_plugin.apis import VideoError, VideoWriter
-from mmvis_plugin.datasets import DatasetError, YTVISDataset
+from mmvis_plugin.apis import VideoWriter
+from mmvis_plugin.datasets import YTVISDataset
+from mmvis_plugin.evaluation import GroundTruth, load_results
+from mmvis_plugin.evaluation.ytvis_eval import Video
 from mmvis_plugin.utils.files import replacing
-from mmvis_plugin.utils.rle import rle_pixels, to_rle
 from mmvis_plugin.visualization import TrackVisualizer
 from mmvis_plugin.visualization.contact_sheet import (
     Section,
@@ -42,10 +43,6 @@ EXAMPLES = """examples:
 """
 SIZE_LIMITS = (128, 256)  # between small, medium and large tracks, in pixels a side
 BLUE, ORANGE = "#0072B2", "#D55E00"
-
-
-class BrowseError(ValueError):
-    """Something asked for that cannot be shown."""
 
 
 # --- what there is to draw ----------------------------------------------------------------------
@@ -74,7 +71,7 @@ def choose_videos(infos: list[dict], names: list[str], wanted: list[str]) -> lis
         if not found:
             pairs = zip(infos[:5], names, strict=False)
             known = ", ".join(f"{info['video_id']} ({name})" for info, name in pairs)
-            raise BrowseError(f"there is no video of id or name {text}; the first are {known}")
+            raise ValueError(f"there is no video of id or name {text}; the first are {known}")
         chosen += found
     return list(dict.fromkeys(chosen))
 
@@ -98,62 +95,42 @@ def annotated_instances(info: dict) -> list[InstanceData]:
 def require_frames(infos: list[dict], images: Path) -> None:
     """Make sure that there are frames before anything slow begins: the first of each video."""
     if not images.is_dir():
-        raise BrowseError(f"{images}: no such folder; --images is the folder of the frames")
+        raise ValueError(f"{images}: no such folder; --images is the folder of the frames")
     for info in infos:
         path = info["images"][0]["img_path"]
         if not os.path.exists(path):
-            raise BrowseError(
+            raise ValueError(
                 f"video {info['video_id']}: frame {path} is missing; --images is the folder that "
                 "the JSON's file_names are relative to"
             )
 
 
-def load_results(path: Path) -> dict:
-    """Entries of a results.json by video id, best score first."""
-    try:
-        results = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise BrowseError(f"{path} is not valid JSON: {error}") from error
-    if not isinstance(results, list):
-        raise BrowseError(f"{path} must hold a list of tracks")
-    by_video: dict = {}
-    for i, entry in enumerate(results):
-        keys = ("video_id", "category_id", "score", "segmentations")
-        if not isinstance(entry, dict) or not all(key in entry for key in keys):
-            raise BrowseError(f"{path}: entry {i} is not an object with {', '.join(keys)}")
-        by_video.setdefault(entry["video_id"], []).append(entry)
-    return {
-        id_: sorted(entries, key=lambda entry: -entry["score"]) for id_, entries in by_video.items()
-    }
+def load_tracks(path: Path, infos: list[dict], metainfo: dict) -> dict[int, list[tuple]]:
+    """Results by video id: each track with its label, best score first."""
+    videos = {}
+    for info in infos:
+        first = info["images"][0]
+        videos[info["video_id"]] = Video(first["height"], first["width"], info["video_length"])
+    labels = {category: label for label, category in enumerate(metainfo["category_ids"])}
+    categories = dict(zip(labels, metainfo["classes"], strict=True))
+    by_video = defaultdict(list)
+    tracks = load_results(path, GroundTruth(videos, categories, tracks={}, tags={}))
+    for (video_id, category), found in tracks.items():
+        by_video[video_id] += [(labels[category], track) for track in found]
+    for found in by_video.values():
+        found.sort(key=lambda pair: -pair[1].score)
+    return by_video
 
 
-def result_instances(
-    info: dict, entries: list[dict], category_ids: tuple, path: Path
-) -> list[InstanceData]:
+def result_instances(info: dict, tracks: list[tuple]) -> list[InstanceData]:
     """The results of a video, frame by frame; a track's identity is its rank by score."""
-    size = info["images"][0]["height"], info["images"][0]["width"]
     found: list[list[tuple]] = [[] for _ in info["images"]]
-    for rank, entry in enumerate(entries):
-        where = f"{path}: video {info['video_id']}, track {rank} by score"
-        if entry["category_id"] not in category_ids:
-            raise BrowseError(f"{where}: there is no category {entry['category_id']}")
-        if len(entry["segmentations"]) != len(found):
-            raise BrowseError(
-                f"{where}: {len(entry['segmentations'])} segmentations for {len(found)} frames"
-            )
-        label = category_ids.index(entry["category_id"])
-        for frame, segmentation in enumerate(entry["segmentations"]):
-            if not segmentation:
-                continue
-            try:
-                rle = to_rle(segmentation, *size)
-            except ValueError as error:
-                raise BrowseError(f"{where}, frame {frame}: {error}") from error
-            if rle_pixels([rle["counts"]])[0] != size[0] * size[1]:
-                raise BrowseError(f"{where}, frame {frame}: the RLE is not of {size} pixels")
+    for rank, (label, track) in enumerate(tracks):
+        rles = track.rles
+        for frame in np.flatnonzero(track.areas):
+            rle = rles[frame]
             x, y, w, h = mask_utils.toBbox(rle)
-            if w and h:
-                found[frame].append(((x, y, x + w, y + h), label, entry["score"], rank, rle))
+            found[frame].append(((x, y, x + w, y + h), label, track.score, rank, rle))
     frames = []
     for objects in found:
         bboxes, labels, scores, ids, masks = zip(*objects, strict=True) if objects else [()] * 5
@@ -186,9 +163,9 @@ def draw_frames(
         data = np.fromfile(path, np.uint8) if os.path.exists(path) else np.zeros(0, np.uint8)
         picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
         if picture is None:
-            raise BrowseError(f"video {info['video_id']}: frame {path} is missing or no image")
+            raise ValueError(f"video {info['video_id']}: frame {path} is missing or no image")
         if picture.shape[:2] != (image["height"], image["width"]):
-            raise BrowseError(
+            raise ValueError(
                 f"video {info['video_id']}: frame {path} is {picture.shape[:2]} pixels (height, "
                 f"width), the JSON says {(image['height'], image['width'])}"
             )
@@ -405,7 +382,7 @@ def browse(args: argparse.Namespace) -> None:
         print(f"wrote {args.out / 'statistics.png'}")
     if not chosen:
         return
-    results = load_results(args.results) if args.results else None
+    results = load_tracks(args.results, infos, dataset.metainfo) if args.results else None
     visualizer = TrackVisualizer(dataset.metainfo["classes"], args.score_thr)
     for i in tqdm(chosen, unit="video"):
         info, name = infos[i], names[i].replace("/", "_")
@@ -414,9 +391,7 @@ def browse(args: argparse.Namespace) -> None:
         if results is None:
             instances = annotated_instances(info)
         else:
-            entries = results.get(info["video_id"], [])
-            category_ids = dataset.metainfo["category_ids"]
-            instances = result_instances(info, entries, category_ids, args.results)
+            instances = result_instances(info, results.get(info["video_id"], []))
         frames, width = list(range(info["video_length"])), args.width
         if args.mp4:
             width = width or info["images"][0]["width"]
@@ -436,7 +411,7 @@ def main() -> None:
     args = parse_args()
     try:
         browse(args)
-    except (BrowseError, DatasetError, VideoError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from None
 
 

@@ -37,6 +37,9 @@ def split_videos(content: dict, val_ratio: float, seed: int) -> set[int]:
     random.Random(seed).shuffle(order)
     held_out = set()
 
+    def in_order(class_: int | str) -> tuple:
+        return isinstance(class_, str), class_  # ids may be texts, videos without objects are -1
+
     def can_hold_out(video: int) -> bool:
         return all(in_train[c] > 1 for c in classes_of[video])
 
@@ -46,7 +49,7 @@ def split_videos(content: dict, val_ratio: float, seed: int) -> set[int]:
 
     undealt = list(order)
     while undealt:
-        rarest = min((c for c in left if left[c]), key=lambda c: (left[c], c))
+        rarest = min((c for c in left if left[c]), key=lambda c: (left[c], *in_order(c)))
         for video in [v for v in undealt if rarest in classes_of[v]]:
             lacks = train_lacks
             if val_lacks[rarest] > train_lacks[rarest] and can_hold_out(video):
@@ -57,7 +60,7 @@ def split_videos(content: dict, val_ratio: float, seed: int) -> set[int]:
                 left[c] -= 1
             undealt.remove(video)
     # A class may have come to training as a whole, in the company of rarer ones.
-    for class_ in sorted(left):
+    for class_ in sorted(left, key=in_order):
         videos = [v for v in order if class_ in classes_of[v]]
         if len(videos) > 1 and not held_out.intersection(videos):
             movable = [v for v in videos if can_hold_out(v)]

@@ -25,12 +25,14 @@ from mmvis_plugin.utils.conversion import (
 EXAMPLES = """examples:
   python tools/model_converters/stmask.py STMask_plus_resnet50_ada.pth stmask_r50_ada.pth \\
       --config configs/stmask/stmask_r50-dcn_fca-ada_ytvis19.py
-  python tools/model_converters/stmask.py yolact_plus_resnet50_54_800000.pth yolact_r50.pth
+  python tools/model_converters/stmask.py yolact_plus_resnet50_54_800000.pth yolact_r50.pth \\
+      --config configs/stmask/stmask_r50-dcn_fca-ada_ytvis19.py
 
 Released STMask models give what they gave in the authors' code. Models trained on COCO (YOLACT++,
 and the authors' own with feature calibration) are for load_from: they lack temporal fusion, and
-their classes are others. With the config of an image model (type STMaskDetector) the file is laid
-out for that one."""
+their classes are others. YOLACT++ R-50 has more deformable blocks than STMask; with --config they
+become plain ones. With the config of an image model (type STMaskDetector) the file is laid out for
+that one."""
 
 HEAD = r"prediction_layers\.0"
 CONV = r"(weight|bias)"
@@ -233,12 +235,39 @@ def fit(conversion: STMaskConversion, model: torch.nn.Module, config: str) -> No
     def trained_anew(ours: str) -> bool:
         return not conversion.is_video_model and bool(TRAINED_ANEW.match(ours))
 
-    problems = conversion.fit(shapes_of(model), may_differ=trained_anew, may_lack=trained_anew)
+    shapes = shapes_of(model)
+    if not conversion.is_video_model:
+        make_blocks_plain(conversion, shapes)
+    problems = conversion.fit(shapes, may_differ=trained_anew, may_lack=trained_anew)
     if problems:
         raise CheckpointError(
             f"the checkpoint is not of the model in {config} (backbone, classes, calibration): "
             f"{len(problems)} weights differ, for example {problems[0]}"
         )
+
+
+def make_blocks_plain(conversion: STMaskConversion, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Turn the deformable blocks of a training start that are plain in the model into plain ones.
+
+    All blocks of the last three stages are deformable in YOLACT++ R-50, every second in STMask. The
+    normalisation behind such a block expects inputs that were weakened by masks, about one half:
+    the taps of the kernel are weighed with what the biases of the masks amount to.
+
+    Args:
+        conversion: Changed in place.
+        shapes: The model's key -> shape.
+    """
+    state = conversion.state
+    for bias in [key for key in state if key.endswith(".conv2.conv_offset.bias")]:
+        offset, kernel = (
+            bias.replace("conv_offset.bias", key) for key in ("conv_offset.weight", "weight")
+        )
+        if bias in shapes or not {offset, kernel} <= state.keys():
+            continue
+        masks = state[bias].chunk(3)[2].sigmoid()  # after the offsets in y and in x
+        state[kernel] = state[kernel] * masks.view(state[kernel].shape[2:])
+        for ours in (bias, offset):
+            conversion.drop(ours, "a plain block here; its kernel takes over the masks' biases")
 
 
 def class_names(

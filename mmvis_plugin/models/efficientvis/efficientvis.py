@@ -199,7 +199,8 @@ class EfficientVIS(VideoSegmentor):
         ids = self.linking.link(state.links, clip)
         state.frames, state.metas = [], []
         self._count(state, clip, ids)
-        return [self._final_frame(state, clip, ids, t) for t in range(len(clip.metas))]
+        labels = track_labels(state, ids)
+        return [final_frame(clip, ids, labels, t) for t in range(len(clip.metas))]
 
     def segment(self, frames: Tensor, metas: Sequence[dict], queries: Tensor) -> ClipTracklets:
         """Segment one clip.
@@ -258,23 +259,26 @@ class EfficientVIS(VideoSegmentor):
         kept = state.shown | set(state.links.ids.tolist())  # others came to nothing
         state.scores = {track: total for track, total in state.scores.items() if track in kept}
 
-    def _final_frame(
-        self, state: EfficientVISState, clip: ClipTracklets, ids: Tensor, t: int
-    ) -> DetDataSample:
-        """Frame t of a clip; its labels are those of the tracks so far."""
-        rows = clip.present[:, t].nonzero()[:, 0]
-        labels = torch.tensor(
-            [int(state.scores[track].argmax()) for track in ids[rows].tolist()],
-            dtype=torch.long,
-        )
-        return tracked_frame(
-            clip.metas[t],
-            clip.boxes[rows, t],
-            labels,
-            clip.probabilities[rows, t, labels],
-            ids[rows],
-            [clip.masks[t][query] for query in rows.tolist()],
-        )
+
+def track_labels(state: EfficientVISState, ids: Tensor) -> Tensor:
+    """(N,) classes, so far, of the tracks with the (N,) ``ids``; -1 for those that are none."""
+    labels = (
+        int(state.scores[track].argmax()) if track in state.scores else -1 for track in ids.tolist()
+    )
+    return torch.tensor(list(labels), dtype=torch.long)
+
+
+def final_frame(clip: ClipTracklets, ids: Tensor, labels: Tensor, t: int) -> DetDataSample:
+    """Frame t of a clip, with the (N,) identities and classes of its tracklets."""
+    rows = clip.present[:, t].nonzero()[:, 0]
+    return tracked_frame(
+        clip.metas[t],
+        clip.boxes[rows, t],
+        labels[rows],
+        clip.probabilities[rows, t, labels[rows]],
+        ids[rows],
+        [clip.masks[t][query] for query in rows.tolist()],
+    )
 
 
 def inside(boxes: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -265,38 +265,37 @@ class WindowedSegmentor(VideoSegmentor):
         # Binary, since small values over the whole background would drown a small object.
         on_grid = tracks.logits.flatten(2) > 0
         ids = state.linker.link(state.num_frames - len(metas), on_grid, tracks.labels)
+        found = InstanceData(
+            instances_id=ids, labels=tracks.labels.cpu(), scores=tracks.scores.cpu()
+        )
         first_new = len(metas) - (state.num_frames - state.num_final)
         final, appears = [], torch.zeros(len(ids), dtype=torch.bool)
         for index in range(first_new, len(metas)):
             masks = self.full_size_masks(tracks.logits[:, index], metas[index])
-            present = masks.flatten(1).any(1)
-            final.append(window_frame(metas[index], tracks, ids, masks, present))
-            appears |= present.cpu()
-        state.linker.count(ids[appears], tracks.labels.cpu()[appears], tracks.scores.cpu()[appears])
+            present = masks.flatten(1).any(1).nonzero()[:, 0]
+            rows = present.cpu()
+            final.append(window_frame(metas[index], found[rows], masks[present]))
+            appears[rows] = True
+        shown = found[appears]
+        state.linker.count(shown.instances_id, shown.labels, shown.scores)
         state.num_final = state.num_frames
         return final
 
 
-def window_frame(
-    meta: dict, tracks: WindowTracks, ids: Tensor, masks: Tensor, present: Tensor
-) -> DetDataSample:
-    """A final frame with the tracks of its window that are ``present`` in it.
+def window_frame(meta: dict, tracks: InstanceData, masks: Tensor) -> DetDataSample:
+    """A final frame with the tracks of its window that are present in it.
 
     Args:
         meta: The frame's metainfo.
-        tracks: N tracks.
-        ids: (N,) their identities, on the CPU.
-        masks: (N, H, W) bool, at the original size.
-        present: (N,) bool: which masks have a pixel.
+        tracks: ``instances_id``, ``labels`` and ``scores`` of the N tracks, on the CPU.
+        masks: (N, H, W) bool, at the original size; each has a pixel.
 
     Returns:
         See :func:`tracked_frame`; the boxes are those of the masks.
     """
-    rles = encode_masks(masks[present])
+    rles = encode_masks(masks)
     bboxes = torch.zeros(0, 4)
     if rles:
         bboxes = torch.from_numpy(mask_utils.toBbox(rles)).float()
         bboxes[:, 2:] += bboxes[:, :2]
-    return tracked_frame(
-        meta, bboxes, tracks.labels[present], tracks.scores[present], ids[present.cpu()], rles
-    )
+    return tracked_frame(meta, bboxes, tracks.labels, tracks.scores, tracks.instances_id, rles)

@@ -16,6 +16,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ...utils.rle import encode_masks
+from ..layers.clip_targets import clip_targets, sample_instances
 from ..layers.mask_resize import masks_at_original_size
 from ..layers.rpn_head import class_agnostic, predict_proposals
 from ..video_segmentor import StreamState, VideoSegmentor, tracked_frame
@@ -310,14 +311,10 @@ def propagation_targets(
         (M, T, H, W) float, all zero where the object is absent; M objects, clip by clip.
     """
     per_clip = []
+    every_frame = torch.ones(inputs.shape[1], dtype=torch.bool)
     for sample, key in zip(data_samples, key_inds, strict=True):
-        key_ids = sample[key].gt_instances.instances_ids
-        targets = inputs.new_zeros((len(key_ids), inputs.shape[1], *inputs.shape[-2:]))
-        for t, frame in enumerate(sample.video_data_samples):
-            objects = frame.gt_instances
-            same = key_ids[:, None] == objects.instances_ids[None]
-            rows, columns = same.nonzero(as_tuple=True)
-            masks = objects.masks.to_tensor(dtype=inputs.dtype, device=inputs.device)
-            targets[rows, t] = masks[columns]
-        per_clip.append(targets)
+        frames, (ids, labels) = sample.video_data_samples, sample_instances(sample)
+        targets = clip_targets(frames, ids, labels, every_frame, inputs.shape[-2:])
+        rows = torch.searchsorted(ids, sample[key].gt_instances.instances_ids)
+        per_clip.append(targets.masks[rows].to(inputs))
     return torch.cat(per_clip)

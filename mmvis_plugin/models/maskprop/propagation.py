@@ -17,6 +17,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..layers.soft_iou import soft_iou
+from ..layers.tap_grid import tap_grid
 
 
 class ResidualBlock(BaseModule):
@@ -184,31 +185,12 @@ class PropagationHead(BaseModule):
         padded[clip_inds, slots] = masks
         instances = padded[:, None] * maps[:, :, None]  # (K, k^2, S, H, W), S slots
         instances = instances[:, None].expand(-1, num_frames, -1, -1, -1, -1)
-        grid = self._sampling_grid(offsets.unflatten(2, (num_taps, 2)))
+        grid = tap_grid(offsets.unflatten(2, (num_taps, 2)), self.deform.kernel_size)
         sampled = F.grid_sample(
             instances.flatten(0, 2).float(), grid.flatten(0, 2).float(), align_corners=False
         )
         sampled = sampled.unflatten(0, (num_clips, num_frames, num_taps)).sum(2)
         return sampled[clip_inds, :, slots]
-
-    def _sampling_grid(self, offsets: Tensor) -> Tensor:
-        """Where each tap samples, in the coordinates of ``grid_sample``.
-
-        Args:
-            offsets: (K, T, k^2, 2, H, W) y and x displacement in cells.
-
-        Returns:
-            (K, T, k^2, H, W, 2) x and y, -1 and 1 being the outer edges of the border cells.
-        """
-        height, width = offsets.shape[-2:]
-        size = self.deform.kernel_size[0]
-        steps = torch.arange(size, device=offsets.device) - size // 2
-        tap_y, tap_x = torch.meshgrid(steps, steps, indexing="ij")
-        y = torch.arange(height, device=offsets.device)[:, None] + tap_y.reshape(-1, 1, 1)
-        x = torch.arange(width, device=offsets.device) + tap_x.reshape(-1, 1, 1)
-        y = (2 * (y + offsets[:, :, :, 0]) + 1) / height - 1
-        x = (2 * (x + offsets[:, :, :, 1]) + 1) / width - 1
-        return torch.stack([x, y], dim=-1)
 
     def propagated_features(self, key: Tensor, frames: Tensor, masks: Tensor) -> Tensor:
         """g^i_{t,t+d} itself, in the paper's order of steps, to look at (slides, Figure 5).

@@ -11,6 +11,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..layers.precision import at_least_float32
+from ..layers.tap_grid import tap_grid, tap_positions
 
 
 class OffsetConv2d(nn.Conv2d):
@@ -43,31 +44,11 @@ class OffsetConv2d(nn.Conv2d):
         """
         with torch.autocast(x.device.type, enabled=False):
             x = at_least_float32(x)
-            grid = self._sampling_grid(at_least_float32(offset))
+            offsets = at_least_float32(offset).unflatten(1, (-1, 2))
+            grid = tap_grid(offsets, self.kernel_size).flatten(1, 2)  # beyond the border are zeros
             taps = F.grid_sample(x, grid, align_corners=False)  # (B, C_in, kh * kw * H, W)
             taps = taps.reshape(len(x), -1, x.shape[2] * x.shape[3])
             return (self.weight.flatten(1) @ taps).unflatten(2, x.shape[2:])
-
-    def _sampling_grid(self, offset: Tensor) -> Tensor:
-        """Where the taps sample, for ``grid_sample``: (B, kh * kw * H, W, 2) x and y.
-
-        -1 and 1 are the outer edges of the border cells; beyond the border there are zeros.
-        """
-        height, width = offset.shape[-2:]
-        tap_y, tap_x = _tap_positions(self.kernel_size, offset.device)
-        offset_y, offset_x = offset.unflatten(1, (-1, 2)).unbind(2)
-        y = torch.arange(height, device=offset.device)[:, None] + tap_y + offset_y
-        x = torch.arange(width, device=offset.device) + tap_x + offset_x
-        grid = torch.stack([(2 * x + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)
-        return grid.flatten(1, 2)
-
-
-def _tap_positions(kernel_size: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """y and x of the taps from the middle of the kernel, row by row, each (kh * kw, 1, 1)."""
-    height, width = kernel_size
-    y = torch.arange(height, device=device) - height // 2
-    x = torch.arange(width, device=device) - width // 2
-    return y.repeat_interleave(width)[:, None, None], x.repeat(height)[:, None, None]
 
 
 def aligned_offsets(
@@ -94,7 +75,7 @@ def aligned_offsets(
     """
     (kernel_h, kernel_w), (anchor_h, anchor_w) = kernel_size, anchor_size
     dx, dy, dw, dh = (deltas * deltas.new_tensor(stds)[:, None, None])[:, :, None].unbind(1)
-    tap_y, tap_x = _tap_positions(kernel_size, deltas.device)
+    tap_y, tap_x = tap_positions(kernel_size, deltas.device)
     offset_y = dy * anchor_h + (dh.exp() * anchor_h / kernel_h - 1) * tap_y
     offset_x = dx * anchor_w + (dw.exp() * anchor_w / kernel_w - 1) * tap_x
     return torch.stack([offset_y, offset_x], dim=2).flatten(1, 2)

@@ -168,7 +168,8 @@ def match_anchors(
         matched[candidates[quality < neg_iou]] = 0
 
     for _ in range(len(boxes)):
-        pair = overlaps.argmax()
+        # An index of one element; a number would have to come from the GPU first.
+        pair = overlaps.flatten().argmax(0, keepdim=True)
         chosen, anchor = pair // len(priors), pair % len(priors)
         matched[anchor], objects[anchor] = labels[chosen] + 1, chosen
         overlaps[chosen], overlaps[:, anchor] = -1, -1
