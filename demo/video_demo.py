@@ -172,15 +172,16 @@ def find_problem(args: argparse.Namespace) -> str | None:
         return f"--trails {args.trails}: it must be 0 or more"
     if args.batch_size is not None and args.batch_size < 1:
         return f"--batch-size {args.batch_size}: it must be 1 or more"
-    inputs = input_paths(args)
     for out in args.out:
-        if Path(out).resolve() in inputs:
+        if is_input(Path(out), args):
             return f"--out {out}: this would replace the input"
     return None
 
 
-def input_paths(args: argparse.Namespace) -> set[Path]:
-    return {Path(video).resolve() for video in [args.video, *args.input] if Path(video).exists()}
+def is_input(target: Path, args: argparse.Namespace) -> bool:
+    """Whether a target is an input, or the folder of one: ``shots`` for ``shots/*.png``."""
+    inputs = [Path(video).resolve() for video in [args.video, *args.input]]
+    return any(target.resolve() in (path, *path.parents) for path in inputs)
 
 
 @dataclass
@@ -291,7 +292,7 @@ def follow(this: Run, sinks: list[Sink], args: argparse.Namespace) -> None:
             stack.enter_context(sink)
         window = stack.enter_context(Window(video, args)) if args.show else None
         stack.enter_context(stopping_in_order(this))
-        for result in tqdm(video, video.name, total=video.num_frames, unit="frame"):
+        for result in tqdm(video, video.name, total=video.expected_frames, unit="frame"):
             for sink in sinks:
                 sink.write(result)
             this.add(result, args.score_thr)
@@ -336,8 +337,9 @@ def find_targets(name: str, args: argparse.Namespace) -> list[Path]:
     targets = [Path(out) for out in args.out]
     if args.out_dir:
         targets += [Path(args.out_dir, name + ENDINGS[format_]) for format_ in args.formats]
+    targets = list(dict.fromkeys(targets))  # each once: two sinks would write into one file
     for target in targets:
-        if target.resolve() in input_paths(args):
+        if is_input(target, args):
             raise ValueError(f"{target}: this would replace an input")
     return targets
 

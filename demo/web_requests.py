@@ -3,7 +3,6 @@
 Nothing here knows of the page (web_demo.py) or of who asks.
 """
 
-import csv
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,12 @@ from typing import NamedTuple
 import av
 
 from mmvis_plugin.apis import CSVSink, JSONSink, VideoSink, VideoStream, VISInferencer
-from mmvis_plugin.visualization.timeline import plot_timeline, read_track_table, write_timeline
+from mmvis_plugin.visualization.timeline import (
+    plot_timeline,
+    read_rows,
+    read_track_table,
+    write_timeline,
+)
 
 MEGABYTE = 10**6
 # Containers that hold one video each. FFmpeg also reads playlists, which name further files of
@@ -196,7 +200,7 @@ def segment_upload(
                 raise too_long(limits)
             for sink in sinks:
                 sink.write(result)
-            yield Progress(result.index + 1, video.num_frames)
+            yield Progress(result.index + 1, video.expected_frames)
     painted, tracks, table = (sink.written for sink in sinks)
     timeline = folder / f"{upload.stem}_timeline.png"
     bars = read_track_table(table)
@@ -249,8 +253,7 @@ def too_long(limits: Limits) -> RequestError:
 
 def read_table(path: Path) -> list[list[str]]:
     """Rows of a table that CSVSink wrote, under the headings of ``TABLE``."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return [[row[column] for column in TABLE.values()] for row in csv.DictReader(file)]
+    return [[row[column] for column in TABLE.values()] for row in read_rows(path)]
 
 
 def summarize(video: VideoStream, num_frames: int, num_tracks: int, score_thr: float) -> str:

@@ -55,6 +55,7 @@ class VISInferencer:
 
     Raises:
         FileNotFoundError, CheckpointError, ValueError: See :func:`build_video_segmentor`.
+        ValueError: If ``batch_size`` is less than 1.
 
     Examples:
         >>> with VISInferencer("maskprop_r18_shapes") as inferencer:
@@ -73,6 +74,8 @@ class VISInferencer:
         channels_last: bool = False,
         cfg_options: dict | None = None,
     ):
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size {batch_size}: it must be 1 or more")
         if isinstance(config_or_alias, nn.Module):
             self.model = config_or_alias
         else:
@@ -227,6 +230,7 @@ class VideoStream:
         fps (Fraction): Frames per second.
         size (tuple[int, int]): Width and height in pixels.
         num_frames (int | None): Frames to come, where the source tells.
+        expected_frames (int | None): The same or, where it tells its duration alone, roughly.
         is_camera (bool): Whether the source is a camera, which has no end of its own.
         classes (tuple[str, ...]): Class names, indexed by label.
         tracks (InstanceData | None): After the last result: instances_id, labels and scores of
@@ -254,7 +258,7 @@ class VideoStream:
     ):
         self.name, self.source = reader.name, reader.source
         self.fps, self.size, self.num_frames = reader.fps, reader.size, reader.num_frames
-        self.is_camera = reader.is_camera
+        self.expected_frames, self.is_camera = reader.expected_frames, reader.is_camera
         self.classes = classes
         self.tracks: InstanceData | None = None
         self.complete = self.closed = False
@@ -526,5 +530,6 @@ class ModelRun:
 
 
 def _autocast_dtype(device: torch.device) -> torch.dtype:
-    half_only = device.type == "cuda" and not torch.cuda.is_bf16_supported()
+    # PyTorch calls bfloat16 supported where it is emulated, too, which is slow.
+    half_only = device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0)
     return torch.float16 if half_only else torch.bfloat16

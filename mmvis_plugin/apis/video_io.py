@@ -54,6 +54,7 @@ class _Source(NamedTuple):
     frames: Generator[_Frame, None, None]
     fps: Fraction
     num_frames: int | None
+    expected_frames: int | None = None  # of a file that tells its duration and not the number
 
 
 class _BrokenFrame(Exception):
@@ -86,6 +87,8 @@ class VideoReader:
         size (tuple[int, int]): Width and height of every frame in pixels, after rotation.
         num_frames (int | None): Number of frames to be read; for a file after its header; None
             for a camera, an iterator, and files that do not say.
+        expected_frames (int | None): The same, for progress: where a file does not say (Matroska,
+            WebM), what its duration and rate make it, roughly.
         is_camera (bool): Whether the source is a camera, which has no end of its own.
         timing (FrameTiming | None): Timing of the frame that was read last.
         num_broken (int): Frames left out so far because they cannot be decoded.
@@ -124,10 +127,9 @@ class VideoReader:
         self.is_camera = _is_camera(source)
         self.source, self.name, opened = _open_source(source, fps and _as_fraction(fps))
         self.fps = opened.fps / stride
-        self.num_frames = opened.num_frames
-        if self.num_frames is not None:
-            stop = self.num_frames if end is None else min(end, self.num_frames)
-            self.num_frames = len(range(start, stop, stride))
+        part = slice(start, end, stride)
+        self.num_frames = _count(part, opened.num_frames)
+        self.expected_frames = _count(part, opened.num_frames or opened.expected_frames)
         self.num_broken = 0
         self.timing: FrameTiming | None = None
         self._stride = stride
@@ -229,7 +231,7 @@ class VideoWriter:
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         # The index goes in front of the frames, so that a browser can start to play at once.
         self._container = av.open(
-            str(self._temporary), "w", format="mp4", options={"movflags": "+faststart"}
+            _no_address(self._temporary), "w", format="mp4", options={"movflags": "+faststart"}
         )
         # Without B-frames, frames are stored in the order shown and no edit list shifts them:
         # start and duration of the stream are exact in every player.
@@ -341,6 +343,10 @@ def check_frame(frame: np.ndarray, number: int) -> None:
         raise ValueError(f"frame {number} is {found}, not a uint8 array of shape (H, W, 3)")
 
 
+def _count(part: slice, total: int | None) -> int | None:
+    return None if total is None else len(range(*part.indices(total)))
+
+
 def _as_fraction(fps: Fraction | float) -> Fraction:
     return Fraction(fps).limit_denominator(1_000_000)
 
@@ -442,7 +448,10 @@ def _read_images(paths: list[Path], fps: Fraction) -> Iterator[_Frame]:
 
 def _decode_image(path: Path) -> np.ndarray:
     data = np.fromfile(path, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error:  # of a size that cannot be: the header is damaged
+        image = None
     if image is None:
         raise _BrokenFrame("the image is damaged or of no known format")
     return image
@@ -450,7 +459,7 @@ def _decode_image(path: Path) -> np.ndarray:
 
 def _open_file(path: Path, fps: Fraction | None) -> _Source:
     try:
-        container = av.open(str(path))
+        container = av.open(_no_address(path))
     except av.error.FFmpegError as error:
         raise VideoError(f"{path}: not a video, or a damaged one ({error.strerror})") from error
     try:
@@ -468,7 +477,15 @@ def _open_file(path: Path, fps: Fraction | None) -> _Source:
     except BaseException:
         container.close()
         raise
-    return _Source(_read_file(container, stream, path, fps), fps, stream.frames or None)
+    seconds = Fraction(container.duration or 0, av.time_base)
+    expected = stream.frames or round(seconds * fps)
+    frames = _read_file(container, stream, path, fps)
+    return _Source(frames, fps, stream.frames or None, expected or None)
+
+
+def _no_address(path: Path) -> str:
+    """A path as FFmpeg takes it: up to a colon, as in 10:30:00.mp4, it would be a protocol."""
+    return str(path.absolute())
 
 
 def _read_file(container, stream, path: Path, fps: Fraction) -> Iterator[_Frame]:

@@ -221,16 +221,22 @@ def open_model(args: argparse.Namespace, kind: type | None = None) -> nn.Module:
 
 
 def open_video(args: argparse.Namespace) -> VideoReader:
-    """The video of the command line; its length is known.
+    """The video of the command line; its length is known, if need be by reading it once before.
 
     Raises:
-        ValueError: If it is not, as a camera's.
+        ValueError: If it is a camera, which has none.
         FileNotFoundError, VideoError: See :class:`VideoReader`.
     """
-    reader = VideoReader(args.video, start=args.start, end=args.end, stride=args.stride)
-    if reader.num_frames is None:
+    part = dict(start=args.start, end=args.end, stride=args.stride)
+    reader = VideoReader(args.video, **part)
+    if reader.is_camera:
         reader.close()
-        raise ValueError(f"{args.video} does not tell how many frames it has: write it to a file")
+        raise ValueError(f"{reader.source} has no end: write its video to a file first")
+    if reader.num_frames is None:  # Matroska and WebM have no field for it
+        with reader:
+            num_frames = sum(1 for _ in reader)
+        reader = VideoReader(args.video, **part)
+        reader.num_frames = num_frames
     return reader
 
 

@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -70,19 +70,26 @@ def read_track_table(path: str | os.PathLike) -> list[TrackBar]:
         ValueError: If it is no such table; the message says which row is wrong.
     """
     bars = []
-    with open(path, encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            try:
-                areas = [int(area) for area in row["areas"].split()]
-                runs = runs_of(areas, int(row["first_frame"]))
-                score = float(row["score"])
-                bars.append(TrackBar(int(row["track_id"]), row["class"], score, runs))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise ValueError(
-                    f"{path}: row {len(bars) + 1} is not that of a table of tracks, which has the "
-                    f"columns track_id, class, score, first_frame and areas ({error!r})"
-                ) from error
+    for row in read_rows(path):
+        try:
+            areas = [int(area) for area in row["areas"].split()]
+            runs = runs_of(areas, int(row["first_frame"]))
+            score = float(row["score"])
+            bars.append(TrackBar(int(row["track_id"]), row["class"], score, runs))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{path}: row {len(bars) + 1} is not that of a table of tracks, which has the "
+                f"columns track_id, class, score, first_frame and areas ({error!r})"
+            ) from error
     return bars
+
+
+def read_rows(path: str | os.PathLike) -> Iterator[dict[str, str]]:
+    """Rows of a table of tracks, by the names of its columns."""
+    # The areas of a track of some minutes are more than the 131,072 characters of the default.
+    csv.field_size_limit(2**31 - 1)
+    with open(path, encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)
 
 
 def read_results(
@@ -160,8 +167,11 @@ def plot_timeline(
         below = row - BAR_HEIGHT / 2
         axes.broken_barh(spans, (below, BAR_HEIGHT), facecolors=[color], lw=0, zorder=2)
         _write_id(axes, bar, row, num_frames)
-    axes.set_yticks(range(len(shown)), [f"{bar.class_name} {bar.score:.2f}" for bar in shown])
-    axes.set(xlim=(0, max(num_frames, 1)), xlabel="frame", title=title)
+    # Names are names, whatever dollar signs are in them.
+    names = [f"{bar.class_name} {bar.score:.2f}" for bar in shown]
+    axes.set_yticks(range(len(shown)), names, parse_math=False)
+    axes.set_title(title, parse_math=False)
+    axes.set(xlim=(0, max(num_frames, 1)), xlabel="frame")
     axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(axis="y", length=0)

@@ -26,9 +26,11 @@ from mmvis_plugin.apis import (
     VideoWriter,
     VISInferencer,
     build_video_segmentor,
+    inference,
     list_configs,
     segment_video,
 )
+from mmvis_plugin.datasets.categories import SHAPES
 from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,6 +153,9 @@ class TestSources:
             inferencer(source)
 
     def test_bad_arguments_are_named(self, inferencer):
+        for batch_size in (0, -1):
+            with pytest.raises(ValueError, match=f"batch_size {batch_size}: it must be 1 or more"):
+                VISInferencer(inferencer.model, batch_size=batch_size)
         with pytest.raises(ValueError, match="no class cat; it knows ball, box"):
             inferencer(FRAMES, classes=["cat"])
         for part in ({"start": -1}, {"stride": 0}, {"start": 5, "end": 5}, {"fps": 0}):
@@ -233,6 +238,14 @@ class TestResults:
         assert autocast and stride[1] == 1
         (_, autocast, stride) = plain.model.calls[0]
         assert not autocast and stride[3] == 1
+
+    @pytest.mark.parametrize(
+        "capability, dtype", [((7, 5), torch.float16), ((8, 0), torch.bfloat16)]
+    )
+    def test_mixed_precision_is_what_the_gpu_is_fast_in(self, monkeypatch, capability, dtype):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)  # as emulated
+        assert inference._autocast_dtype(torch.device("cuda:0")) == dtype
 
 
 class TestEnds:
@@ -332,15 +345,42 @@ class TestModels:
         assert "init" not in "".join(capsys.readouterr())
 
 
-def test_same_tracks_as_the_test_tool(tmp_path, monkeypatch):
+def find_weights(name, folder):
+    """The weights that are shipped for a model, else random ones."""
+    shipped = ROOT / f"weights/{name}.pth"
+    if shipped.exists():
+        return shipped
+    torch.manual_seed(0)
+    model = build_video_segmentor(name, device="cpu", require_weights=False)
+    for part, layer in model.named_modules():
+        if part.endswith("fc_cls"):  # an untrained detector may well find nothing
+            layer.weight.data.zero_()
+            layer.bias.data[0] = 6
+    meta = {"dataset_meta": {"classes": SHAPES}}
+    torch.save({"state_dict": model.state_dict(), "meta": meta}, folder / "random.pth")
+    return folder / "random.pth"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "maskprop_r18_shapes",
+        "stmask_r18_shapes",
+        "efficientvis_r18_shapes",
+        "mssts_r18_shapes",
+        "masktrack_rcnn_r18_shapes",
+        "mask2former_vis_r18_shapes",
+    ],
+)
+def test_same_tracks_as_the_test_tool(name, tmp_path, monkeypatch):
     """One ShapesVIS video through tools/test.py and through the inferencer: equal files."""
     data = tmp_path / "shapes_vis"
     make_shapes_vis(data, train_videos=1, valid_videos=1, length=(24, 24))
-    weights = ROOT / "weights/maskprop_r18_shapes.pth"
+    weights = find_weights(name, tmp_path)
     spec = importlib.util.spec_from_file_location("tools_test", ROOT / "tools/test.py")
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
-    arguments = [ROOT / "configs/maskprop/maskprop_r18_shapes.py", weights, "--data-root", data]
+    arguments = [name, weights, "--data-root", data]
     arguments += ["--work-dir", tmp_path / "run", "--out", tmp_path / "tested.json"]
     arguments += ["--cfg-options", "test_dataloader.num_workers=0"]
     arguments += ["test_dataloader.persistent_workers=False"]
@@ -350,7 +390,7 @@ def test_same_tracks_as_the_test_tool(tmp_path, monkeypatch):
     (frames,) = (data / "valid/JPEGImages").iterdir()
     content = json.loads((data / "valid.json").read_text())
     with (
-        VISInferencer("maskprop_r18_shapes", device="cpu") as inferencer,
+        VISInferencer(name, weights, device="cpu") as inferencer,
         JSONSink(tmp_path / "streamed.json", content["videos"][0]["id"]) as sink,
     ):
         for result in inferencer(frames):

@@ -246,6 +246,41 @@ def test_broken_packets_are_left_out_and_the_rest_is_read(tmp_path):
     assert reader.num_broken == 3
 
 
+def test_image_with_a_damaged_header_is_left_out(tmp_path):
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.bmp"), solid((20, 10), BGR[number]))
+    data = bytearray((tmp_path / "1.bmp").read_bytes())
+    data[18:26] = np.array([60000, 60000], "<i4").tobytes()  # width and height, for which
+    (tmp_path / "1.bmp").write_bytes(data)  # OpenCV raises an error of its own
+    with VideoReader(tmp_path) as reader:
+        assert len(list(reader)) == 2 and reader.num_broken == 1
+
+
+def test_name_with_a_colon_is_no_address(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video("10:30:00.mp4", [solid((16, 16), BGR[0])] * 2)
+    with VideoReader("10:30:00.mp4") as reader:
+        assert reader.name == "10:30:00" and len(list(reader)) == 2
+
+
+def test_frames_are_expected_after_the_duration_where_no_number_is_told(tmp_path):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width = stream.height = 32
+        for _ in range(45):
+            frame = av.VideoFrame.from_ndarray(solid((32, 32), BGR[1]), format="bgr24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    for part, expected in (((0, None, 1), 45), ((10, 40, 4), 8), ((40, 60, 2), 3)):
+        with VideoReader(path, None, *part) as reader:
+            assert reader.num_frames is None and reader.expected_frames == expected
+    with VideoReader([solid((8, 8), BGR[0])] * 3) as reader:
+        assert reader.expected_frames == 3
+    with VideoReader(iter([solid((8, 8), BGR[0])])) as reader:
+        assert reader.expected_frames is None
+
+
 def test_video_that_nothing_can_decode_is_named(tmp_path):
     write_video(tmp_path / "a.mp4", [solid((32, 32), BGR[0])] * 3)
     data = (tmp_path / "a.mp4").read_bytes()

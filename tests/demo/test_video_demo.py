@@ -125,6 +125,14 @@ class TestOutputs:
             (entry,) = json.loads((out / f"{name}_tracks.json").read_text())
             assert len(entry["segmentations"]) == length and entry["video_id"] == video_id
 
+    def test_format_that_is_asked_for_twice(self, demo, inputs, tmp_path, capsys):
+        out = tmp_path / "out"
+        formats = ["--out-dir", out, "--formats", "mp4", "mp4"]
+        again = ["--out", out / "in_tracks.mp4", "--out", f"{out}/./in_tracks.mp4"]
+        code, _, error = run(demo, capsys, *inputs, *formats, *again)
+        assert code == 0 and "error" not in error and names(out) == ["in_tracks.mp4"]
+        assert facts(out / "in_tracks.mp4")[2::2] == (12, 12)
+
     def test_part_of_a_video(self, demo, inputs, tmp_path, capsys):
         out = tmp_path / "out.mp4"
         args = ["--out", out, "--start", 2, "--end", 11, "--stride", 3]
@@ -148,6 +156,19 @@ class TestOutputs:
     def test_progress_tells_rate_and_time_left(self, demo, inputs, tmp_path, capsys):
         _, _, error = run(demo, capsys, *inputs, "--out", tmp_path / "out.json")
         assert "12/12" in error and "frame/s" in error and "<00:00" in error
+
+    def test_progress_where_the_file_tells_its_duration_alone(self, demo, inputs, tmp_path, capsys):
+        video = tmp_path / "in.mkv"
+        with av.open(str(video), "w") as container:
+            stream = container.add_stream("libx264", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 90, 70, "yuv420p"
+            for number in range(12):
+                frame = av.VideoFrame.from_ndarray(make_frame(number), format="bgr24")
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        out = tmp_path / "out.json"
+        _, printed, error = run(demo, capsys, video, *inputs[1:], "--out", out)
+        assert "12/12" in error and "<00:00" in error and "note" not in printed
 
 
 class TestSources:
@@ -271,6 +292,18 @@ class TestSources:
         code, _, error = run(demo, capsys, *inputs, *args)
         assert code == 1 and "in_tracks.mp4: this would replace an input" in error
         assert second.read_bytes() == before
+
+    def test_folder_of_the_input_images_is_not_replaced(self, demo, inputs, tmp_path, capsys):
+        shots = tmp_path / "shots"
+        shots.mkdir()
+        for number in range(3):  # named as id maps are
+            cv2.imwrite(str(shots / f"{number:06d}.png"), make_frame(number))
+        before = (shots / "000000.png").read_bytes()
+        for source in (shots, shots / "*.png", shots / "000000.png"):
+            with pytest.raises(SystemExit):
+                demo.main([str(arg) for arg in (source, *inputs[1:], "--out", shots)])
+            assert "this would replace the input" in capsys.readouterr().err
+        assert (shots / "000000.png").read_bytes() == before and len(names(shots)) == 3
 
     def test_target_that_cannot_be_written(self, demo, inputs, tmp_path, capsys):
         (tmp_path / "file").write_text("")

@@ -1,5 +1,6 @@
 """The MS-STS VIS segmentor: its switches, training, windows and the streaming contract."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from streaming import SIZE, assert_same, metas, run, run_interleaved
 from streaming import video as noise
 from torch.utils.checkpoint import checkpoint
 
-from mmvis_plugin.models.mssts.mssts import foreground_views
+from mmvis_plugin.models.mssts.mssts import foreground_views, mask_confidence
 
 CONFIGS = Path(__file__).parents[2] / "configs/mssts"
 MS_STS = dict(type="MSSTSAttention", intra=True, inter=True)
@@ -52,7 +53,9 @@ def confident(model):
 
 @pytest.fixture(scope="module")
 def model():
-    return confident(build(windows=dict(length=4, overlap=2, min_iou=0.3)))
+    """With the scores of SeqFormer."""
+    windows = dict(length=4, overlap=2, min_iou=0.3)
+    return confident(build(windows=windows, tracks_per_window=10, mask_confidence_power=0))
 
 
 def video(seed, num_frames):
@@ -72,7 +75,7 @@ def test_results_do_not_depend_on_how_frames_are_cut(model, cut):
 
 
 def test_one_window_is_the_pass_over_the_whole_video(model):
-    whole = confident(build())
+    whole = confident(build(tracks_per_window=10, mask_confidence_power=0))
     assert whole.windows.length == 48
     assert_same(run(model, video(1, 4), 1), run(whole, video(1, 4), 4))
 
@@ -142,7 +145,8 @@ def test_padding_of_a_batch_is_cut_off(model):
 
 def test_logits_of_no_class_are_left_out():
     """SeqFormer's 42 logits: the best pairs are chosen among all, tracks have a class."""
-    model = confident(build("seqformer_r18_shapes", decoder__unused_logits=(1, 1)))
+    changes = dict(decoder__unused_logits=(1, 1), tracks_per_window=10)
+    model = confident(build("seqformer_r18_shapes", **changes))
     assert model.decoder.class_branches[-1].out_features == 8
     bias = model.decoder.class_branches[-1].bias.data
     bias[:] = torch.tensor([3.0, -9, -9, -9, 2, -9, -9, 3.0])
@@ -152,6 +156,25 @@ def test_logits_of_no_class_are_left_out():
     bias[[0, 7]] = -9
     window = model.segment_window(video(0, 2), metas(2))
     assert window.labels.tolist() == [3] * 10 and window.logits.shape == (10, 2, 30, 44)
+
+
+@pytest.mark.parametrize("power", [1, 16])
+def test_scores_by_the_certainty_of_masks(model, monkeypatch, power):
+    plain = model.segment_window(video(2, 3), metas(3))
+    monkeypatch.setattr(model, "mask_confidence_power", power)
+    sure = model.segment_window(video(2, 3), metas(3))
+    assert torch.equal(plain.logits, sure.logits) and torch.equal(plain.labels, sure.labels)
+    for score, before, logits in zip(sure.scores, plain.scores, plain.logits, strict=True):
+        inside = [p for p in logits.sigmoid().flatten().tolist() if p > 0.5]
+        certainty = sum(inside) / len(inside) if inside else 0
+        assert score.item() == pytest.approx(before.item() * certainty**power, rel=1e-4)
+
+
+def test_a_track_without_a_cell_has_no_certainty():
+    logits = torch.tensor([-1.0, 0.0, 2.0])[:, None, None, None].expand(3, 2, 4, 4)
+    expected = torch.tensor([0, 0, torch.tensor(2.0).sigmoid()])
+    torch.testing.assert_close(mask_confidence(logits), expected)
+    assert mask_confidence(logits[:0]).shape == (0,)
 
 
 def test_two_videos_can_be_interleaved(model):
@@ -212,13 +235,16 @@ def test_losses_of_every_layer_and_their_gradients():
             assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
-def test_clips_without_objects_train():
-    model = build("mssts_r18_decoder_shapes").train()
+@pytest.mark.parametrize("config", ["mssts_r18_decoder_shapes", "mssts_r18_shapes"])
+def test_clips_without_objects_train(config):
+    model = build(config).train()
     losses = model.loss(video(8, 3)[None], [clip_sample([[], [], []])])
-    assert all(loss == 0 for name, loss in losses.items() if "cls" not in name)
+    zero = [name for name in losses if not re.search("cls|discriminator|separability", name)]
+    assert len(zero) == 12 and all(losses[name] == 0 for name in zero)
+    assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
-    missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
-    assert not missing
+    trainable = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+    assert not [n for n, grad in trainable.items() if grad is None or not grad.isfinite().all()]
 
 
 def test_padding_is_no_feature():

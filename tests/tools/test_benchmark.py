@@ -1,5 +1,6 @@
 """tools/analysis_tools/benchmark.py on models whose figures are known."""
 
+import importlib
 import importlib.util
 import json
 import os
@@ -79,6 +80,22 @@ def test_command_on_several_configs(fake, tmp_path):
     assert row["config"] == str(config) and row["num_frames"] == 20
     table = [line for line in result.stdout.splitlines() if line.startswith("|")]
     assert len(table) == 2 + 1 and len({len(line) for line in table}) == 1
+
+
+def test_config_whose_process_is_killed(monkeypatch, tmp_path):
+    """As by a system that is out of memory: it is said, and the others are measured."""
+    (tmp_path / "killed_process.py").write_text(
+        "import os\n\n\ndef measure(config, video, options):\n"
+        "    if config == 'large':\n        os.kill(os.getpid(), 9)\n"
+        "    return {'config': config}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    killed_process = importlib.import_module("killed_process")
+    monkeypatch.setattr(benchmark, "measure", killed_process.measure)
+    args, reported = benchmark.parse_args(["a", "large", "b"]), []
+    rows = benchmark.measure_all(args, "video.mp4", reported.append)
+    assert rows == reported and [row["config"] for row in rows] == args.configs
+    assert [row.get("error", "")[:22] for row in rows] == ["", "its process was killed", ""]
 
 
 def test_names_of_configs_are_looked_up_first(monkeypatch, tmp_path):
@@ -168,6 +185,7 @@ def test_arguments_that_make_no_sense(capsys):
         [],
         ["a.py", "--frames", "0"],
         ["a.py", "--size", "0", "4"],
+        ["a.py", "--batch-size", "-1"],
         ["a.py", "b.py", "--checkpoint", "c.pth"],
     ):
         with pytest.raises(SystemExit) as stop:

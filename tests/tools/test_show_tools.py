@@ -4,7 +4,9 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import av
 import cv2
 import numpy as np
 import pycocotools.mask as mask_utils
@@ -26,7 +28,7 @@ from mmvis_plugin.apis import (
     build_video_segmentor,
 )
 from mmvis_plugin.visualization import track_color  # noqa: E402
-from mmvis_plugin.visualization.cli import ModelFrame, model_frames  # noqa: E402
+from mmvis_plugin.visualization.cli import ModelFrame, model_frames, open_video  # noqa: E402
 from mmvis_plugin.visualization.contact_sheet import GAP, caption_size  # noqa: E402
 from mmvis_plugin.visualization.feature_maps import recorded  # noqa: E402
 from mmvis_plugin.visualization.labels import text_height  # noqa: E402
@@ -119,6 +121,21 @@ def test_contact_sheet_has_the_tracks_in_its_frames(tool, red_video, tmp_path, c
             assert np.abs(centre - expected).max() < 40
         else:
             assert np.abs(centre - 100).max() < 12  # the plain frame
+
+
+@pytest.mark.parametrize("part, count", [({}, 7), ({"start": 1, "stride": 2}, 3)])
+def test_file_that_does_not_tell_its_number_of_frames(tmp_path, part, count):
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 90, 70, "yuv420p"
+        for number in range(7):
+            frame = av.VideoFrame.from_ndarray(make_frame(number), format="bgr24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    args = dict(video=str(path), start=0, end=None, stride=1) | part
+    with open_video(SimpleNamespace(**args)) as reader:
+        assert reader.num_frames == count == len(list(reader))
 
 
 def test_demo_draws_trails(red_video, tmp_path):

@@ -123,6 +123,19 @@ def test_table_of_tracks(tmp_path):
             read_track_table(path)
 
 
+def test_table_of_a_track_of_an_hour(tmp_path):
+    areas = ("123456 " * 108_000).strip()
+    path = tmp_path / "tracks.csv"
+    path.write_text(f"track_id,class,score,first_frame,areas\n7,ball,0.9,0,{areas}\n")
+    assert read_track_table(path) == [TrackBar(7, "ball", 0.9, [(0, 108_000)])]
+
+
+def test_dollar_signs_are_no_formula():
+    figure = plot_timeline([TrackBar(0, "a$_$b", 0.5, [(0, 9)])], 10, title="c$_$d.mp4")
+    pixels(figure)
+    assert figure.axes[0].get_title() == "c$_$d.mp4"
+
+
 def test_results_go_by_score(tmp_path):
     rle = {"size": [2, 2], "counts": "04"}
     entries = [

@@ -6,6 +6,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -94,6 +96,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if min(*args.size, args.frames) < 1:
         parser.error("--size and --frames must be 1 or more")
+    if args.batch_size is not None and args.batch_size < 1:
+        parser.error("--batch-size must be 1 or more")
     if args.checkpoint and len(args.configs) > 1:
         parser.error("--checkpoint is for a single config")
     return args
@@ -294,8 +298,12 @@ def measure_all(args: argparse.Namespace, video: str, report: Callable[[dict], N
     rows = []
     context = multiprocessing.get_context("spawn")
     for config in args.configs:
-        with context.Pool(1) as pool:
-            rows.append(pool.apply(measure, (config, video, options)))
+        with ProcessPoolExecutor(1, context) as pool:
+            try:
+                rows.append(pool.submit(measure, config, video, options).result())
+            except BrokenProcessPool:
+                error = "its process was killed, as systems do when memory runs out"
+                rows.append({"config": config, "error": error})
         report(rows[-1])
     return rows
 

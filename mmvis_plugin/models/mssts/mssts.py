@@ -73,6 +73,9 @@ class MSSTSVIS(WindowedSegmentor):
             without the foreground-background separability loss.
         windows: Values of :class:`WindowSettings`.
         tracks_per_window: How many of the best pairs of query and class are tracks.
+        mask_confidence_power: The power of :func:`mask_confidence` that a track's score is
+            multiplied with. 0, as SeqFormer: a score says how sure the class is, and nothing of
+            the masks. Our addition; Mask2Former takes 1.
         frames_per_batch: Frames that go through the backbone together at test time.
         data_preprocessor: Config of a ``TrackDataPreprocessor``, which pads to a multiple of 32
             for training; at test time the padding is cut off again, as SeqFormer does without.
@@ -91,6 +94,7 @@ class MSSTSVIS(WindowedSegmentor):
         discriminator: dict | None = None,
         windows: dict | None = None,
         tracks_per_window: int = 10,
+        mask_confidence_power: float = 0.0,
         frames_per_batch: int = 8,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -107,6 +111,7 @@ class MSSTSVIS(WindowedSegmentor):
         make_discriminator_optional(self)
         self.windows = WindowSettings(**(windows or {}))
         self.tracks_per_window = tracks_per_window
+        self.mask_confidence_power = mask_confidence_power
         self.frames_per_batch = frames_per_batch
 
     # --- the network --------------------------------------------------------------------------
@@ -242,7 +247,10 @@ class MSSTSVIS(WindowedSegmentor):
         logits = self.predict_masks(
             mask_features, predictions, torch.zeros_like(queries), queries, [(height, width)]
         )
-        return WindowTracks(logits, labels[of_class], best[of_class])
+        scores = best[of_class]
+        if self.mask_confidence_power:
+            scores = scores * mask_confidence(logits) ** self.mask_confidence_power
+        return WindowTracks(logits, labels[of_class], scores)
 
     def full_size_masks(self, logits: Tensor, meta: dict) -> Tensor:
         """Interpolated straight to the original size; see :class:`WindowedSegmentor`."""
@@ -250,6 +258,20 @@ class MSSTSVIS(WindowedSegmentor):
         if len(logits) == 0:
             return logits.new_zeros((0, *size), dtype=torch.bool)
         return F.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0] > 0
+
+
+def mask_confidence(logits: Tensor) -> Tensor:
+    """How sure the masks of tracks are: the mean probability of the cells inside, of all frames.
+
+    Args:
+        logits: (N, T, h, w).
+
+    Returns:
+        (N,) in (0.5, 1]; 0 for a track without a cell.
+    """
+    inside = logits > 0
+    total = logits.sigmoid().mul_(inside).flatten(1).sum(1, dtype=torch.float32)
+    return total / inside.flatten(1).sum(1).clamp(min=1)
 
 
 def valid_ratio(padding: Tensor) -> Tensor:
