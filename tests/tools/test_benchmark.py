@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from torch import nn
@@ -161,8 +162,10 @@ def test_multiply_adds_are_those_of_the_layers(fake, tmp_path, frames_per_call):
             super().__init__(**kwargs)
             self.conv = nn.Conv2d(3, 8, 3, stride=2, padding=1)
             self.fc = nn.Linear(8, 5)
+            self.query, self.layer = nn.Parameter(torch.zeros(2)), nn.Identity()
 
         def step(self, state, frames, metas):
+            self.layer(self.query[None])  # what learns goes into a module
             self.fc(self.conv(frames).mean((2, 3))).numpy()
             return super().step(state, frames, metas)
 

@@ -252,6 +252,8 @@ def count_mult_adds(inferencer, video: str, num_frames: int) -> float:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
+    # The counter fails where a parameter that learns, such as a query, is given to a module.
+    inferencer.model.requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         run = Stopwatch(inferencer, video, num_frames, inferencer.batch_size)
     return counter.get_total_flops() / 2 / run.num_frames  # it counts both operations
