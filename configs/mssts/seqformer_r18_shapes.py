@@ -9,8 +9,7 @@ _base_ = [
 
 model = dict(
     # A mask that is unsure has often mixed up two objects, of which the class knows nothing.
-    tracks_per_window=20,
-    mask_confidence_power=16,
+    score_powers=(0.5, 8),
     init_cfg=dict(
         type="Pretrained",
         checkpoint="{{ fileDirname }}/../../weights/seqformer_r18_image_shapes.pth",

@@ -55,7 +55,7 @@ def confident(model):
 def model():
     """With the scores of SeqFormer."""
     windows = dict(length=4, overlap=2, min_iou=0.3)
-    return confident(build(windows=windows, tracks_per_window=10, mask_confidence_power=0))
+    return confident(build(windows=windows, score_powers=(1, 0)))
 
 
 def video(seed, num_frames):
@@ -75,7 +75,7 @@ def test_results_do_not_depend_on_how_frames_are_cut(model, cut):
 
 
 def test_one_window_is_the_pass_over_the_whole_video(model):
-    whole = confident(build(tracks_per_window=10, mask_confidence_power=0))
+    whole = confident(build(score_powers=(1, 0)))
     assert whole.windows.length == 48
     assert_same(run(model, video(1, 4), 1), run(whole, video(1, 4), 4))
 
@@ -145,8 +145,7 @@ def test_padding_of_a_batch_is_cut_off(model):
 
 def test_logits_of_no_class_are_left_out():
     """SeqFormer's 42 logits: the best pairs are chosen among all, tracks have a class."""
-    changes = dict(decoder__unused_logits=(1, 1), tracks_per_window=10)
-    model = confident(build("seqformer_r18_shapes", **changes))
+    model = confident(build("seqformer_r18_shapes", decoder__unused_logits=(1, 1)))
     assert model.decoder.class_branches[-1].out_features == 8
     bias = model.decoder.class_branches[-1].bias.data
     bias[:] = torch.tensor([3.0, -9, -9, -9, 2, -9, -9, 3.0])
@@ -158,16 +157,17 @@ def test_logits_of_no_class_are_left_out():
     assert window.labels.tolist() == [3] * 10 and window.logits.shape == (10, 2, 30, 44)
 
 
-@pytest.mark.parametrize("power", [1, 16])
-def test_scores_by_the_certainty_of_masks(model, monkeypatch, power):
+@pytest.mark.parametrize("powers", [(1, 1), (0.5, 8)])
+def test_scores_by_the_certainty_of_masks(model, monkeypatch, powers):
     plain = model.segment_window(video(2, 3), metas(3))
-    monkeypatch.setattr(model, "mask_confidence_power", power)
+    monkeypatch.setattr(model, "score_powers", powers)
     sure = model.segment_window(video(2, 3), metas(3))
     assert torch.equal(plain.logits, sure.logits) and torch.equal(plain.labels, sure.labels)
     for score, before, logits in zip(sure.scores, plain.scores, plain.logits, strict=True):
         inside = [p for p in logits.sigmoid().flatten().tolist() if p > 0.5]
         certainty = sum(inside) / len(inside) if inside else 0
-        assert score.item() == pytest.approx(before.item() * certainty**power, rel=1e-4)
+        expected = before.item() ** powers[0] * certainty ** powers[1]
+        assert score.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_track_without_a_cell_has_no_certainty():

@@ -73,9 +73,10 @@ class MSSTSVIS(WindowedSegmentor):
             without the foreground-background separability loss.
         windows: Values of :class:`WindowSettings`.
         tracks_per_window: How many of the best pairs of query and class are tracks.
-        mask_confidence_power: The power of :func:`mask_confidence` that a track's score is
-            multiplied with. 0, as SeqFormer: a score says how sure the class is, and nothing of
-            the masks. Our addition; Mask2Former takes 1.
+        score_powers: The powers of the probability of a track's class and of
+            :func:`mask_confidence`, of which its score is the product. (1, 0), as SeqFormer: a
+            score says how sure the class is, and nothing of the masks. Others are our addition;
+            Mask2Former takes (1, 1).
         frames_per_batch: Frames that go through the backbone together at test time.
         data_preprocessor: Config of a ``TrackDataPreprocessor``, which pads to a multiple of 32
             for training; at test time the padding is cut off again, as SeqFormer does without.
@@ -94,7 +95,7 @@ class MSSTSVIS(WindowedSegmentor):
         discriminator: dict | None = None,
         windows: dict | None = None,
         tracks_per_window: int = 10,
-        mask_confidence_power: float = 0.0,
+        score_powers: tuple[float, float] = (1.0, 0.0),
         frames_per_batch: int = 8,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
@@ -111,7 +112,7 @@ class MSSTSVIS(WindowedSegmentor):
         make_discriminator_optional(self)
         self.windows = WindowSettings(**(windows or {}))
         self.tracks_per_window = tracks_per_window
-        self.mask_confidence_power = mask_confidence_power
+        self.score_powers = score_powers
         self.frames_per_batch = frames_per_batch
 
     # --- the network --------------------------------------------------------------------------
@@ -247,10 +248,11 @@ class MSSTSVIS(WindowedSegmentor):
         logits = self.predict_masks(
             mask_features, predictions, torch.zeros_like(queries), queries, [(height, width)]
         )
-        scores = best[of_class]
-        if self.mask_confidence_power:
-            scores = scores * mask_confidence(logits) ** self.mask_confidence_power
-        return WindowTracks(logits, labels[of_class], scores)
+        class_power, mask_power = self.score_powers
+        track_scores = best[of_class] ** class_power
+        if mask_power:
+            track_scores = track_scores * mask_confidence(logits) ** mask_power
+        return WindowTracks(logits, labels[of_class], track_scores)
 
     def full_size_masks(self, logits: Tensor, meta: dict) -> Tensor:
         """Interpolated straight to the original size; see :class:`WindowedSegmentor`."""
