@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import torch
@@ -23,8 +24,9 @@ def in_own_process(function: Callable, *args: Any) -> Any:
     stdout = os.dup(1)
     os.dup2(2, 1)
     try:
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            return pool.apply(function, args)
+        # Not a Pool, which waits for ever if the process is killed.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            return pool.submit(function, *args).result()
     finally:
         os.dup2(stdout, 1)
         os.close(stdout)

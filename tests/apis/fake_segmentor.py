@@ -3,6 +3,7 @@
 import time
 from collections import deque
 
+import av
 import numpy as np
 import torch
 from mmdet.registry import MODELS
@@ -57,6 +58,17 @@ def make_frame(number, size=(90, 70), red=True):
         left = 10 + 3 * number % (width - 30)
         frame[25:45, left : left + 20] = (0, 0, 255)
     return frame
+
+
+def write_file(path, count, codec="libx264", pix_fmt="yuv420p", container=None):
+    """Frames of ``make_frame`` at 10 a second in a container or codec that VideoWriter has not."""
+    with av.open(str(path), "w", format=container) as file:
+        stream = file.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 90, 70, pix_fmt
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(make_frame(number), format="bgr24")
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
 
 
 @MODELS.register_module()

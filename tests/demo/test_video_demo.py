@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from fake_segmentor import make_frame, write_inputs
+from fake_segmentor import make_frame, write_file, write_inputs
 
 from mmvis_plugin.apis import VideoReader, VideoWriter
 from mmvis_plugin.visualization import track_color
@@ -159,13 +159,7 @@ class TestOutputs:
 
     def test_progress_where_the_file_tells_its_duration_alone(self, demo, inputs, tmp_path, capsys):
         video = tmp_path / "in.mkv"
-        with av.open(str(video), "w") as container:
-            stream = container.add_stream("libx264", rate=10)
-            stream.width, stream.height, stream.pix_fmt = 90, 70, "yuv420p"
-            for number in range(12):
-                frame = av.VideoFrame.from_ndarray(make_frame(number), format="bgr24")
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
+        write_file(video, 12)
         out = tmp_path / "out.json"
         _, printed, error = run(demo, capsys, video, *inputs[1:], "--out", out)
         assert "12/12" in error and "<00:00" in error and "note" not in printed
@@ -432,13 +426,7 @@ def test_help_has_examples(demo, capsys):
 
 def write_broken_video(path, count=20):
     """A file of independent frames (MJPEG), of which one is overwritten with rubbish."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mjpeg", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 90, 70, "yuvj420p"
-        for number in range(count):
-            frame = av.VideoFrame.from_ndarray(make_frame(number), format="bgr24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    write_file(path, count, "mjpeg", "yuvj420p")
     data = bytearray(path.read_bytes())
     starts = [i for i in range(len(data) - 2) if data[i : i + 3] == b"\xff\xd8\xff"]
     assert len(starts) == count

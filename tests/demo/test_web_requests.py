@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import web_requests as web
-from fake_segmentor import make_frame, write_inputs
+from fake_segmentor import make_frame, write_file, write_inputs
 
 from mmvis_plugin.apis import VideoReader, VideoWriter, VISInferencer
 
@@ -188,13 +188,7 @@ class TestRefusals:
     )
     def test_a_list_of_other_files_on_the_server(self, models, folder, tmp_path, name, playlist):
         other = tmp_path / "secret.ts"
-        with av.open(str(other), "w", format="mpegts") as container:
-            stream = container.add_stream("mpeg4", rate=10)
-            stream.width, stream.height, stream.pix_fmt = 90, 70, "yuv420p"
-            for number in range(12):
-                frame = av.VideoFrame.from_ndarray(make_frame(number), format="bgr24")
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode(None))
+        write_file(other, 12, "mpeg4", container="mpegts")
         upload = tmp_path / name
         upload.write_text(playlist.format(other))
         with av.open(str(upload)) as container:  # FFmpeg by itself would read it

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import av
 import cv2
 import numpy as np
 import pycocotools.mask as mask_utils
@@ -17,7 +16,7 @@ from mmengine.structures import InstanceData
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "apis"))
 
-from fake_segmentor import make_frame, write_inputs  # noqa: E402
+from fake_segmentor import make_frame, write_file, write_inputs  # noqa: E402
 
 from mmvis_plugin.apis import (
     CSVSink,
@@ -126,13 +125,7 @@ def test_contact_sheet_has_the_tracks_in_its_frames(tool, red_video, tmp_path, c
 @pytest.mark.parametrize("part, count", [({}, 7), ({"start": 1, "stride": 2}, 3)])
 def test_file_that_does_not_tell_its_number_of_frames(tmp_path, part, count):
     path = tmp_path / "a.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 90, 70, "yuv420p"
-        for number in range(7):
-            frame = av.VideoFrame.from_ndarray(make_frame(number), format="bgr24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    write_file(path, 7)
     args = dict(video=str(path), start=0, end=None, stride=1) | part
     with open_video(SimpleNamespace(**args)) as reader:
         assert reader.num_frames == count == len(list(reader))

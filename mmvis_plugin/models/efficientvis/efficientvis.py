@@ -262,10 +262,10 @@ class EfficientVIS(VideoSegmentor):
 
 def track_labels(state: EfficientVISState, ids: Tensor) -> Tensor:
     """(N,) classes, so far, of the tracks with the (N,) ``ids``; -1 for those that are none."""
-    labels = (
+    labels = [
         int(state.scores[track].argmax()) if track in state.scores else -1 for track in ids.tolist()
-    )
-    return torch.tensor(list(labels), dtype=torch.long)
+    ]
+    return torch.tensor(labels, dtype=torch.long)
 
 
 def final_frame(clip: ClipTracklets, ids: Tensor, labels: Tensor, t: int) -> DetDataSample:
