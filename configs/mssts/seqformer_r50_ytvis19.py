@@ -67,8 +67,8 @@ test_pipeline = [
         type="TransformBroadcaster",
         transforms=[
             dict(type="LoadFrame"),
-            # The short side is 360, however long the other one; with antialiasing, as torchvision.
-            dict(type="Resize", scale=(10000, 360), keep_ratio=True, backend="pillow"),
+            # However long the other side; with antialiasing, as torchvision.
+            dict(type="ResizeShortSide", side=360, backend="pillow"),
         ],
     ),
     dict(type="PackTrackInputs"),

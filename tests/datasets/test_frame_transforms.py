@@ -10,6 +10,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as mask_util
 
 from mmvis_plugin.datasets import CenteredClipSample, DatasetError, LoadFrame, SampleKeyFrame
+from mmvis_plugin.datasets.transforms import ResizeShortSide
 
 from .conftest import (
     HEIGHT,
@@ -263,3 +264,36 @@ def test_coco_metric_scores_images_without_an_annotation_file(tmp_path):
     assert count == 5
     # Class a: 3 right and 2 wrong of equal score, in the order of the images; b: nothing found.
     assert scores["coco/segm_mAP_50"] == scores["coco/bbox_mAP_50"] == 0.5
+
+
+# --- ResizeShortSide --------------------------------------------------------------------------
+
+
+# The sizes are torchvision.transforms.functional.resize(image, side).
+@pytest.mark.parametrize(
+    ("side", "height", "width", "expected"),
+    [
+        (360, 480, 854, (360, 640)),
+        (360, 720, 1280, (360, 640)),
+        (360, 1280, 720, (640, 360)),
+        (360, 101, 101, (360, 360)),
+        (32, 30, 31, (32, 33)),
+        (7, 9, 90, (7, 70)),
+    ],
+)
+def test_long_side_loses_its_fraction_of_a_pixel(side, height, width, expected):
+    image = np.zeros((height, width, 3), np.uint8)
+    resized = ResizeShortSide(side, backend="pillow")(dict(img=image, img_shape=(height, width)))
+    assert resized["img"].shape == (*expected, 3) and resized["img_shape"] == expected
+    assert resized["scale_factor"] == (expected[1] / width, expected[0] / height)
+
+
+def test_boxes_are_resized_with_the_frame():
+    frame = dict(
+        img=np.zeros((48, 85, 3), np.uint8),
+        img_shape=(48, 85),
+        gt_bboxes=np.array([[8.5, 4.8, 85, 48]], np.float32),
+    )
+    resized = ResizeShortSide(24)(frame)
+    assert resized["img_shape"] == (24, 42)
+    np.testing.assert_allclose(resized["gt_bboxes"], [[4.2, 2.4, 42, 24]], rtol=1e-6)

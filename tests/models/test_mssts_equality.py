@@ -72,9 +72,9 @@ def converted_model(name):
         model.backbone.update(embed_dims=swin.width, depths=swin.depths, num_heads=swin.heads)
         model.neck.in_channels = [swin.width * 2**stage for stage in (1, 2, 3)]
     pipeline = cfg.test_dataloader.dataset.pipeline
-    resize = next(t for t in pipeline[0]["transforms"] if t["type"] == "Resize")
-    assert resize["scale"] == (10000, 360)
-    resize["scale"] = (10000, SHORT_SIDE)
+    resize = next(t for t in pipeline[0]["transforms"] if t["type"] == "ResizeShortSide")
+    assert resize["side"] == 360
+    resize["side"] = SHORT_SIDE
     model = MODELS.build(model)
     conversion = converter().convert(CASES[name].weights(), "original")
     missing, unexpected = model.load_state_dict(conversion.state, strict=False)

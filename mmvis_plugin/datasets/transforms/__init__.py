@@ -4,6 +4,7 @@ from .image_clip import LoadImageClip
 from .loading import LoadFrame
 from .local_global_sampling import LocalGlobalClipSample
 from .random_choice import SharedRandomChoice
+from .resizing import ResizeShortSide
 
 __all__ = [
     "CenteredClipSample",
@@ -11,6 +12,7 @@ __all__ = [
     "LoadFrame",
     "LoadImageClip",
     "LocalGlobalClipSample",
+    "ResizeShortSide",
     "SampleKeyFrame",
     "SharedRandomChoice",
 ]
