@@ -347,3 +347,22 @@ class TestPublishWeights:
         assert publish_weights.read_metrics(tmp_path) == {"ytvis/AP": 0.4}
         with pytest.raises(FileNotFoundError, match="no TIMESTAMP/TIMESTAMP.json"):
             publish_weights.read_metrics(tmp_path / "20250101_000000")
+
+    @pytest.mark.parametrize(
+        ("src", "metrics", "message"),
+        [
+            ("none.pth", {"ytvis/AP": 0.4}, r"error: .*none\.pth"),
+            ("iter_30.pth", {}, r"error: .*metrics\.json holds no metrics"),
+            ("metrics.json", {"ytvis/AP": 0.4}, r"error: .*metrics\.json"),
+        ],
+    )
+    def test_bad_input_ends_in_one_line(
+        self, checkpoint, tmp_path, monkeypatch, src, metrics, message
+    ):
+        (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+        arguments = [tmp_path / src, tmp_path / "small.pth", "--command", "train", "--seconds", 1]
+        arguments += ["--metrics", tmp_path / "metrics.json"]
+        monkeypatch.setattr(sys, "argv", ["publish_weights.py", *map(str, arguments)])
+        with pytest.raises(SystemExit, match=message):
+            publish_weights.main()
+        assert not (tmp_path / "small.pth").exists()

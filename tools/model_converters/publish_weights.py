@@ -4,13 +4,14 @@ import argparse
 import hashlib
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import mmvis_plugin
-from mmvis_plugin.utils.checkpoint import load_checkpoint_safely
+from mmvis_plugin.utils.checkpoint import CheckpointError, load_checkpoint_safely
 from mmvis_plugin.utils.files import replacing
 
 EXAMPLE = """example:
@@ -21,14 +22,17 @@ EXAMPLE = """example:
 
 def main() -> None:
     args = parse_args()
-    metrics = read_metrics(args.metrics)
-    record = publish(
-        args.src,
-        args.dst,
-        getattr(torch, args.dtype),
-        max_bytes=int(args.max_mb * 1e6),
-        provenance={"command": args.command, "seconds": args.seconds, "metrics": metrics},
-    )
+    try:
+        metrics = read_metrics(args.metrics)
+        record = publish(
+            args.src,
+            args.dst,
+            getattr(torch, args.dtype),
+            max_bytes=int(args.max_mb * 1e6),
+            provenance={"command": args.command, "seconds": args.seconds, "metrics": metrics},
+        )
+    except (CheckpointError, OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
     print(f"{args.dst}: {record['bytes'] / 1e6:.2f} MB, {json.dumps(metrics)}")
 
 
