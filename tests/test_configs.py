@@ -229,7 +229,9 @@ def small(tiny_videos, tmp_path):
                 dataset, videos, "train" if name.startswith("train") else "valid", tmp_path
             )
             for transform in nodes(dataset["pipeline"]):
-                if "Resize" in transform.get("type", ""):
+                if transform.get("type") == "ResizeShortSide":
+                    transform["side"] = min(SIZE)
+                elif "Resize" in transform.get("type", ""):
                     transform["scale"] = SIZE[::-1]
         for name in ("val", "test"):
             # CocoMetric reads the file of its loader.

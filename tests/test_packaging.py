@@ -351,15 +351,17 @@ class TestPublishWeights:
     @pytest.mark.parametrize(
         ("src", "metrics", "message"),
         [
-            ("none.pth", {"ytvis/AP": 0.4}, r"error: .*none\.pth"),
-            ("iter_30.pth", {}, r"error: .*metrics\.json holds no metrics"),
-            ("metrics.json", {"ytvis/AP": 0.4}, r"error: .*metrics\.json"),
+            ("none.pth", '{"ytvis/AP": 0.4}', r"error: .*none\.pth"),
+            ("iter_30.pth", "{}", r"error: .*metrics\.json holds no metrics"),
+            ("iter_30.pth", '{"time": 1.0}', r"error: .*metrics\.json holds no metrics"),
+            ("iter_30.pth", "AP 0.4", r"error: .*metrics\.json is not JSON"),
+            ("metrics.json", '{"ytvis/AP": 0.4}', r"error: .*metrics\.json"),
         ],
     )
     def test_bad_input_ends_in_one_line(
         self, checkpoint, tmp_path, monkeypatch, src, metrics, message
     ):
-        (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+        (tmp_path / "metrics.json").write_text(metrics)
         arguments = [tmp_path / src, tmp_path / "small.pth", "--command", "train", "--seconds", 1]
         arguments += ["--metrics", tmp_path / "metrics.json"]
         monkeypatch.setattr(sys, "argv", ["publish_weights.py", *map(str, arguments)])

@@ -27,9 +27,8 @@ crop = dict(
     crop_size=(384, 600),
     allow_negative_crop=True,
 )
-augmentation = [
-    dict(type="RandomFlip", prob=0.5),
-    dict(type="PhotoMetricDistortion"),
+flip = dict(type="RandomFlip", prob=0.5)
+crop_and_resize = [
     dict(
         type="SharedRandomChoice",
         transforms=[
@@ -57,7 +56,9 @@ train_pipeline = [
         transforms=[
             dict(type="LoadFrame"),
             dict(type="LoadTrackAnnotations", with_mask=True),
-            *augmentation,
+            flip,
+            dict(type="PhotoMetricDistortion"),
+            *crop_and_resize,
         ],
     ),
     dict(type="PackTrackInputs"),
@@ -94,7 +95,8 @@ param_scheduler = [
 # 8 GPUs with 2 clips each.
 auto_scale_lr = dict(base_batch_size=16)
 
-# For the joint configs: COCO's images as clips, and a schedule of their own.
+# For the joint configs: COCO's images as clips, whose copies differ in colour already, and a
+# schedule of their own.
 coco_train = dict(
     type="COCOClips",
     benchmark="ytvis19",
@@ -104,7 +106,11 @@ coco_train = dict(
     pipeline=[
         clip_sampling,
         dict(type="LoadImageClip"),
-        dict(type="TransformBroadcaster", share_random_params=True, transforms=augmentation),
+        dict(
+            type="TransformBroadcaster",
+            share_random_params=True,
+            transforms=[flip, *crop_and_resize],
+        ),
         dict(type="PackTrackInputs"),
     ],
 )

@@ -253,11 +253,17 @@ def class_names(checkpoint: dict[str, Any]) -> tuple[str, ...]:
 def _types_allowed(extra_types: Iterable[type]):
     allow_training_types()
     extra_types = list(extra_types)
-    if not extra_types:
+    if not extra_types or not hasattr(torch.serialization, "add_safe_globals"):
         yield
     else:
-        with torch.serialization.safe_globals(extra_types):
+        # Not PyTorch's context manager for this, which 2.4 has not.
+        before = torch.serialization.get_safe_globals()
+        torch.serialization.add_safe_globals(extra_types)
+        try:
             yield
+        finally:
+            torch.serialization.clear_safe_globals()
+            torch.serialization.add_safe_globals(before)
 
 
 @contextmanager

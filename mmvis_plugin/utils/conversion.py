@@ -2,7 +2,10 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,6 +74,39 @@ class Conversion:
                 self.drop(ours, "the model has no such part")
         self.fresh = [ours for ours in shapes if ours not in self.state]
         return problems + [f"{ours} is missing" for ours in self.fresh if not may_lack(ours)]
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Within this context, a mistake of the user ends the program with one line."""
+    try:
+        yield
+    except (CheckpointError, ConfigError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def grouped(heading: str, reasons: Mapping[str, str | None]) -> list[str]:
+    """Lines that name keys, those that differ by numbers only together.
+
+    Args:
+        heading: What became of them.
+        reasons: Key -> why; None where there is nothing to say.
+
+    Returns:
+        list[str]: A line for each part of a model, with ``*`` for the number and how many there
+        are.
+    """
+    parts = Counter()
+    for key, reason in reasons.items():
+        pattern = re.sub(r"\.\d+(?=\.)", ".*", key)
+        parts[pattern if reason is None else f"{pattern}: {reason}"] += 1
+    return [f"  {heading}  {count} x {part}" for part, count in parts.items()]
+
+
+def dataset_of(config: str | os.PathLike | None, known: Collection[str]) -> str | None:
+    """The dataset that the name of a config ends in, if it is a known one."""
+    name = Path(config).stem.rpartition("_")[2] if config else None
+    return name if name in known else None
 
 
 def load_weights(path: str | os.PathLike, safe_types: Sequence[type] = ()) -> dict[str, Tensor]:

@@ -29,17 +29,26 @@ class Swin:
 
 
 @dataclass(frozen=True)
+class ResNeXt:
+    """Sizes of a ResNeXt; the defaults are those of X-101 32x8d."""
+
+    depth: int = 101
+    groups: int = 32
+    base_width: int = 8
+
+
+@dataclass(frozen=True)
 class Layout:
     """What tells one checkpoint's layout from another's.
 
     Attributes:
-        backbone: Depth of a ResNet, or a Swin Transformer.
+        backbone: Depth of a ResNet, a ResNeXt, or a Swin Transformer.
         num_encoder_layers: Encoder layers: 6 in SeqFormer, 3 in MSSTS-VIS.
         num_decoder_layers: Decoder layers, likewise.
         num_queries: Queries.
     """
 
-    backbone: int | Swin = 50
+    backbone: int | ResNeXt | Swin = 50
     num_encoder_layers: int = 6
     num_decoder_layers: int = 6
     num_queries: int = 300
@@ -95,23 +104,30 @@ def released_layout(sizes: Layout = Layout()) -> dict[str, tuple[int, ...]]:
     return layout
 
 
-def resnet_layout(depth: int) -> dict[str, tuple[int, ...]]:
-    """Key -> shape of torchvision's ResNet without its classifier, its normalisations frozen."""
+def resnet_layout(sizes: int | ResNeXt) -> dict[str, tuple[int, ...]]:
+    """Key -> shape of torchvision's ResNet without its classifier, its normalisations frozen.
+
+    Args:
+        sizes: Depth of a plain one, or a ResNeXt.
+    """
+    # A plain one is a ResNeXt of one group.
+    sizes = ResNeXt(sizes, groups=1, base_width=64) if isinstance(sizes, int) else sizes
     layout = {"conv1.weight": (64, 3, 7, 7), **frozen_norm("bn1", 64)}
     inputs = 64
-    for stage, num_blocks in enumerate(RESNET_BLOCKS[depth]):
-        width = 64 * 2**stage
+    for stage, num_blocks in enumerate(RESNET_BLOCKS[sizes.depth]):
+        outputs = 256 * 2**stage
+        width = sizes.base_width * sizes.groups * 2**stage
         for i in range(num_blocks):
             block = f"layer{stage + 1}.{i}"
             layout[f"{block}.conv1.weight"] = (width, inputs, 1, 1)
-            layout[f"{block}.conv2.weight"] = (width, width, 3, 3)
-            layout[f"{block}.conv3.weight"] = (4 * width, width, 1, 1)
-            for name, channels in (("bn1", width), ("bn2", width), ("bn3", 4 * width)):
+            layout[f"{block}.conv2.weight"] = (width, width // sizes.groups, 3, 3)
+            layout[f"{block}.conv3.weight"] = (outputs, width, 1, 1)
+            for name, channels in (("bn1", width), ("bn2", width), ("bn3", outputs)):
                 layout |= frozen_norm(f"{block}.{name}", channels)
             if i == 0:
-                layout[f"{block}.downsample.0.weight"] = (4 * width, inputs, 1, 1)
-                layout |= frozen_norm(f"{block}.downsample.1", 4 * width)
-            inputs = 4 * width
+                layout[f"{block}.downsample.0.weight"] = (outputs, inputs, 1, 1)
+                layout |= frozen_norm(f"{block}.downsample.1", outputs)
+            inputs = outputs
     return layout
 
 

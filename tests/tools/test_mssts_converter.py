@@ -19,7 +19,7 @@ from mmvis_plugin.datasets import categories
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/models"))  # for seqformer_original
 
-from seqformer_original import Layout, Swin, linear, released_layout  # noqa: E402
+from seqformer_original import Layout, ResNeXt, Swin, linear, released_layout  # noqa: E402
 
 CONFIGS = ROOT / "configs/mssts"
 CONFIG = CONFIGS / "seqformer_r50_ytvis19.py"
@@ -82,6 +82,7 @@ def mssts_released(*sizes):
     [
         (50, "seqformer_r50_ytvis19.py"),
         (101, "seqformer_r101_ytvis19.py"),
+        (ResNeXt(), "seqformer_x101-32x8d_ytvis19.py"),
         (Swin(), "seqformer_swin-l_ytvis19.py"),
     ],
 )
@@ -265,6 +266,8 @@ def test_other_queries_and_the_two_stage_form(run, capsys):
 def test_classes_and_wrong_input(run, tmp_path):
     assert run(released())["meta"]["dataset_meta"]["classes"] == categories.YTVIS19
     written = run(released(), "--classes", "ytvis21")
+    assert written["meta"]["dataset_meta"]["classes"] == categories.YTVIS21
+    written = run(released(), "--config", CONFIGS / "seqformer_r50_ytvis21.py")
     assert written["meta"]["dataset_meta"]["classes"] == categories.YTVIS21
 
 

@@ -1,4 +1,5 @@
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ sys.path.insert(0, str(ROOT / "tests/models"))  # for stmask_original
 from stmask_original import backbone_layout, conv, released_layout  # noqa: E402
 
 CONFIG = ROOT / "configs/stmask/stmask_r50-dcn_fca-ada_ytvis19.py"
+CONFIG_2021 = ROOT / "configs/stmask/stmask_r50-dcn_fca_ytvis21.py"
 IMAGE_CONFIG = ROOT / "configs/stmask/stmask_r50-dcn_fca-ada_coco.py"
 
 
@@ -168,10 +170,10 @@ def test_yolact_plus_starts_a_training(run, converter, capsys):
     assert "a training start" in output
     for reason in ("mask re-scoring", "semantic branch", "for all anchors of YOLACT++ at once"):
         assert reason in output
-    assert "not in the source  temporal_fusion.fc_box.weight" in output
-    assert "not in the source  detector.bbox_head.reg_convs.0.conv.weight" in output
-    named = sum(line.startswith(("  dropped", "  folded")) for line in output.splitlines())
-    assert named + len(state) == len(source)
+    assert "not in the source, stays initialised  1 x temporal_fusion.fc_box.weight" in output
+    assert "2 x detector.bbox_head.reg_convs.*.conv.weight" in output
+    named = re.findall(r"^  (?:dropped|folded).*  (\d+) x ", output, re.MULTILINE)
+    assert sum(map(int, named)) + len(state) == len(source)
     wanted = converter.build_model(CONFIG, "STMask", "STMaskDetector").state_dict().keys()
     assert state.keys() < wanted
     anew = ("temporal_fusion.", "detector.bbox_head.")
@@ -198,7 +200,8 @@ def test_deformable_blocks_that_are_plain_here_take_over_their_masks(run, conver
     torch.testing.assert_close(found, theirs(x))
     output = capsys.readouterr().out
     for tensor in ("weight", "bias"):
-        assert f"dropped  {plain}.conv_offset_mask.{tensor}: a plain block here" in output
+        blocks = "6 x backbone.layers.*.*.conv2"
+        assert f"dropped  {blocks}.conv_offset_mask.{tensor}: a plain block here" in output
 
 
 def test_image_model_for_the_same_classes_is_complete(run, converter):
@@ -214,9 +217,25 @@ def test_image_model_starts_a_training_on_other_classes(run, capsys):
     output = capsys.readouterr().out
     layer = "detector.bbox_head.cls_preds.1"
     reason = "another shape: (81,) there, (41,) here"
-    assert f"dropped  prediction_layers.0.conf_layer.1.conv.bias: {reason}" in output
-    assert f"not in the source  {layer}.conv_offset.weight" in output
+    assert f"dropped  3 x prediction_layers.*.conf_layer.*.conv.bias: {reason}" in output
+    assert "3 x detector.bbox_head.cls_preds.*.conv_offset.weight" in output
     assert f"{layer}.conv_adapt.weight" in state and f"{layer}.conv_pred.bias" not in state
+
+
+@pytest.mark.parametrize(
+    ("calibration", "num_classes", "found"),
+    [("ali", 80, "conv_offset.weight is missing"), ("ada", 40, r"is \(41,")],
+)
+def test_image_model_of_another_kind_is_refused(run, calibration, num_classes, found):
+    source = numbered(image_layout(calibration, num_classes))
+    with pytest.raises(SystemExit, match=f"not of the model in .*{found}"):
+        run(source, "--config", IMAGE_CONFIG)
+
+
+def test_folder_cannot_be_written(run, tmp_path):
+    (tmp_path / "out.pth").mkdir()
+    with pytest.raises(SystemExit, match=r"error: .*out\.pth"):
+        run(numbered(released_layout(50)))
 
 
 @pytest.mark.parametrize(
@@ -225,6 +244,7 @@ def test_image_model_starts_a_training_on_other_classes(run, capsys):
         (40, "STMask_plus_resnet50.pth", [], categories.YTVIS19),
         (40, "STMask_plus_resnet50_YTVIS2021.pth", [], categories.YTVIS21),
         (40, "mine.pth", ["--classes", "ytvis21"], categories.YTVIS21),
+        (40, "mine.pth", ["--config", CONFIG_2021], categories.YTVIS21),
         (25, "STMask_plus_resnet50_OVIS.pth", [], categories.OVIS),
         (7, "mine.pth", [], None),
     ],

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmvis_plugin.utils import CheckpointError, ConfigError
+from mmvis_plugin.utils import CheckpointError
 from mmvis_plugin.utils.conversion import (
     Conversion,
     build_model,
+    errors_in_one_line,
     load_weights,
     reason_to_drop,
     renamed,
@@ -73,12 +73,10 @@ class EfficientVISConversion(Conversion):
 
 def main() -> None:
     args = parse_args()
-    try:
+    with errors_in_one_line():
         model = build_model(args.config, "EfficientVIS")
         conversion = convert(load_weights(args.src), shapes_of(model), args.src)
         save_weights(conversion.state, args.dst)
-    except (CheckpointError, ConfigError) as error:
-        sys.exit(f"error: {error}")
     print(report(conversion, args.dst))
 
 

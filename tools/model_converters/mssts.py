@@ -2,8 +2,6 @@
 
 import argparse
 import re
-import sys
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +10,13 @@ import torch
 from torch import Tensor
 
 from mmvis_plugin.datasets.categories import YTVIS19, YTVIS21
-from mmvis_plugin.utils import CheckpointError, ConfigError
+from mmvis_plugin.utils import CheckpointError
 from mmvis_plugin.utils.conversion import (
     Conversion,
     build_model,
+    dataset_of,
+    errors_in_one_line,
+    grouped,
     load_weights,
     reason_to_drop,
     renamed,
@@ -26,8 +27,11 @@ from mmvis_plugin.utils.conversion import (
 EXAMPLES = """examples:
   python tools/model_converters/mssts.py seqformer_r50.pth seqformer_r50_ytvis19.pth \\
       --config configs/mssts/seqformer_r50_ytvis19.py
-  python tools/model_converters/mssts.py deformable-detr-refine_r50_16xb2-50e_coco.pth start.pth \\
-      --config configs/mssts/mssts_r50_ytvis19.py
+  python tools/model_converters/mssts.py \\
+      https://download.openmmlab.com/mmdetection/v3.0/deformable_detr/\\
+deformable-detr-refine_r50_16xb2-50e_coco/\\
+deformable-detr-refine_r50_16xb2-50e_coco_20221022_225303-844e0f93.pth \\
+      work_dirs/start_r50.pth --config configs/mssts/mssts_r50_ytvis19.py
 
 SeqFormer's weights give what they gave in its authors' code, also with the config of an MS-STS VIS
 of as many layers, whose additions start as if they were not there. MMDetection's Deformable DETR is
@@ -188,24 +192,18 @@ class MSSTSConversion(Conversion):
 
 def main() -> None:
     args = parse_args()
-    try:
+    with errors_in_one_line():
         # Training state may hold the arguments of the training.
         conversion = convert(load_weights(args.src, [argparse.Namespace]), args.src)
         if args.config:
             fit(conversion, build_model(args.config, "MSSTSVIS"), args.src, args.config)
-        dataset = args.classes or dataset_of(args.config)
+        # Both datasets have 40 classes: the name of the config tells which.
+        dataset = args.classes or dataset_of(args.config, CLASSES) or "ytvis19"
         classes = None if conversion.is_start else CLASSES[dataset]
         save_weights(conversion.state, args.dst, classes)
-    except (CheckpointError, ConfigError) as error:
-        sys.exit(f"error: {error}")
     print(report(conversion, args.dst))
     if classes:
         print(f"  class names of {dataset}")
-
-
-def dataset_of(config: str | None) -> str:
-    """Both datasets have 40 classes: the name of the config tells which."""
-    return "ytvis21" if config and "ytvis21" in Path(config).stem else "ytvis19"
 
 
 def parse_args() -> argparse.Namespace:
@@ -213,7 +211,8 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "src", type=Path, help="weights of SeqFormer, MSSTS-VIS or MMDetection's Deformable DETR"
+        "src",
+        help="weights of SeqFormer, MSSTS-VIS or MMDetection's Deformable DETR: a file or address",
     )
     parser.add_argument("dst", type=Path, help="file to write")
     parser.add_argument(
@@ -405,15 +404,6 @@ def report(conversion: MSSTSConversion, dst: Path) -> str:
     lines += grouped("dropped", conversion.dropped)
     lines += grouped("not in the source, stays initialised", dict.fromkeys(conversion.fresh))
     return "\n".join(lines)
-
-
-def grouped(heading: str, reasons: Mapping[str, str | None]) -> list[str]:
-    """One line for each part that keys differ from by numbers only."""
-    parts = Counter()
-    for key, reason in reasons.items():
-        text = key if reason is None else f"{key}: {reason}"
-        parts[re.sub(r"\.\d+(?=\.)", ".*", text)] += 1
-    return [f"  {heading}  {count} x {part}" for part, count in parts.items()]
 
 
 if __name__ == "__main__":

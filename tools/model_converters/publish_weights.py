@@ -76,17 +76,22 @@ def read_metrics(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: The directory holds no such file.
-        ValueError: The file is not a JSON object with at least one metric.
+        ValueError: The file is not JSON, or not an object with at least one metric.
     """
     if path.is_dir():
         files = [file for file in path.glob("*/*.json") if file.stem == file.parent.name]
         if not files:
             raise FileNotFoundError(f"{path} holds no TIMESTAMP/TIMESTAMP.json of a test run")
         path = max(files)
-    metrics = json.loads(path.read_text())
-    if not isinstance(metrics, dict) or not metrics:
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from error
+    named = content.items() if isinstance(content, dict) else ()
+    metrics = {name: value for name, value in named if name not in ("time", "data_time")}
+    if not metrics:
         raise ValueError(f"{path} holds no metrics")
-    return {name: value for name, value in metrics.items() if name not in ("time", "data_time")}
+    return metrics
 
 
 def publish(

@@ -3,7 +3,6 @@
 import argparse
 import operator
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmvis_plugin.datasets.categories import OVIS, YTVIS19, YTVIS21
 from mmvis_plugin.utils import CheckpointError, ConfigError
 from mmvis_plugin.utils.conversion import (
     Conversion,
     build_model,
+    dataset_of,
+    errors_in_one_line,
+    grouped,
     load_weights,
     reason_to_drop,
     renamed,
@@ -93,6 +96,7 @@ DROPPED = [
     ),
 ]
 UNKNOWN = "not a part of STMask"
+CLASSES = {"ytvis19": YTVIS19, "ytvis21": YTVIS21, "ovis": OVIS}
 # What every source has.
 REQUIRED = (
     "backbone.conv1.weight",
@@ -122,14 +126,13 @@ class STMaskConversion(Conversion):
 
 def main() -> None:
     args = parse_args()
-    try:
+    with errors_in_one_line():
         conversion = convert(load_weights(args.src), args.src)
         if args.config:
             fit(conversion, build_model(args.config, "STMask", "STMaskDetector"), args.config)
-        classes = class_names(conversion, args.classes, args.src.name)
+        dataset = args.classes or dataset_of(args.config, CLASSES)
+        classes = class_names(conversion, dataset, Path(args.src).name)
         save_weights(conversion.state, args.dst, classes)
-    except (CheckpointError, ConfigError) as error:
-        sys.exit(f"error: {error}")
     print(report(conversion, args.dst))
 
 
@@ -137,16 +140,16 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("src", type=Path, help="weights of STMask or of YOLACT++")
+    parser.add_argument("src", help="weights of STMask or of YOLACT++: a file or address")
     parser.add_argument("dst", type=Path, help="file to write")
     parser.add_argument(
         "--config", metavar="FILE.py", help="our config of that model, to check the result against"
     )
     parser.add_argument(
         "--classes",
-        choices=("ytvis19", "ytvis21", "ovis"),
-        help="class names to store with an STMask model (default: its number of classes and the "
-        "authors' file names, YTVIS2021, tell)",
+        choices=tuple(CLASSES),
+        help="class names to store with an STMask model (default: those of --config; without it "
+        "the number of classes and the authors' file names, YTVIS2021, tell)",
     )
     return parser.parse_args()
 
@@ -214,6 +217,8 @@ def fold_bias(state: dict[str, Tensor], bias: Tensor, block: str, name: str | Pa
 def fit(conversion: STMaskConversion, model: torch.nn.Module, config: str) -> None:
     """Check converted weights against a model; drop what a training start has for other classes.
 
+    An STMask has to fit as it is, and so has an image model where the config is of one.
+
     Args:
         conversion: Changed in place.
         model: An ``STMask``, or an ``STMaskDetector``, whose keys have no prefix.
@@ -224,6 +229,7 @@ def fit(conversion: STMaskConversion, model: torch.nn.Module, config: str) -> No
     """
     from mmvis_plugin.models.stmask import STMaskDetector
 
+    source_keys = list(conversion.origins.values())
     if isinstance(model, STMaskDetector):
         for ours in [ours for ours in conversion.state if ours.startswith("temporal_fusion.")]:
             conversion.drop(ours, "temporal fusion, which an image model has not")
@@ -232,8 +238,14 @@ def fit(conversion: STMaskConversion, model: torch.nn.Module, config: str) -> No
             for mapping in (conversion.state, conversion.origins)
         )
 
+    # YOLACT++ has one layer for all anchors, and is a start for image models too.
+    is_whole = conversion.is_video_model or (
+        isinstance(model, STMaskDetector)
+        and any(key.startswith("prediction_layers.0.conf_layer.0.") for key in source_keys)
+    )
+
     def trained_anew(ours: str) -> bool:
-        return not conversion.is_video_model and bool(TRAINED_ANEW.match(ours))
+        return not is_whole and bool(TRAINED_ANEW.match(ours))
 
     shapes = shapes_of(model)
     if not conversion.is_video_model:
@@ -278,35 +290,31 @@ def class_names(
     Raises:
         ConfigError: The model has another number of classes than the dataset.
     """
-    from mmvis_plugin.datasets import categories
-
     if not conversion.is_video_model:
         return None
-    known = {"ytvis19": categories.YTVIS19, "ytvis21": categories.YTVIS21, "ovis": categories.OVIS}
     layers = [
         key for key in conversion.state if re.search(r"cls_preds\.0\.(conv_pred\.)?bias", key)
     ]
     count = len(conversion.state[layers[0]]) - 1
     if dataset is None:
-        fitting = [dataset for dataset, names in known.items() if len(names) == count]
+        fitting = [dataset for dataset, names in CLASSES.items() if len(names) == count]
         is_2021 = "2021" in name
         dataset = "ytvis21" if is_2021 and "ytvis21" in fitting else next(iter(fitting), None)
         if dataset is None:
             return None
-    if len(known[dataset]) != count:
-        raise ConfigError(
-            f"--classes {dataset} has {len(known[dataset])} names, the model {count} classes"
-        )
-    return known[dataset]
+    if len(CLASSES[dataset]) != count:
+        raise ConfigError(f"{dataset} has {len(CLASSES[dataset])} names, the model {count} classes")
+    return CLASSES[dataset]
 
 
 def report(conversion: STMaskConversion, dst: Path) -> str:
-    """What became of every key, as text."""
+    """What became of every key, as text, the same parts of all layers together."""
     kind = "an STMask model" if conversion.is_video_model else "a training start"
     lines = [f"{dst}: {kind}, {len(conversion.state)} tensors"]
-    lines += [f"  folded into the batch normalisation  {key}" for key in conversion.folded]
-    lines += [f"  dropped  {key}: {reason}" for key, reason in conversion.dropped.items()]
-    lines += [f"  not in the source  {key}" for key in conversion.fresh]
+    folded, fresh = dict.fromkeys(conversion.folded), dict.fromkeys(conversion.fresh)
+    lines += grouped("folded into the batch normalisation", folded)
+    lines += grouped("dropped", conversion.dropped)
+    lines += grouped("not in the source, stays initialised", fresh)
     return "\n".join(lines)
 
 

@@ -16,17 +16,17 @@ class ResizeShortSide(BaseTransform):
 
     Args:
         side: Length of the short side in pixels.
-        **kwargs: Of MMDetection's ``Resize``: ``backend``, ``interpolation``,
-            ``clip_object_border``.
+        backend: Of MMDetection's ``Resize``.
+        interpolation: Likewise.
     """
 
-    def __init__(self, side: int, **kwargs) -> None:
+    def __init__(self, side: int, backend: str = "cv2", interpolation: str = "bilinear") -> None:
         self.side = side
-        self.options = kwargs
+        self.options = dict(keep_ratio=False, backend=backend, interpolation=interpolation)
 
     def transform(self, results: dict) -> dict:
         """Resize one frame and what is annotated in it."""
         height, width = results["img_shape"]
         short = min(height, width)
         scale = width * self.side // short, height * self.side // short
-        return Resize(scale=scale, keep_ratio=False, **self.options)(results)
+        return Resize(scale=scale, **self.options)(results)
