@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
         help="write the tracks in the official YouTube-VIS format, and zipped for its server",
     )
     parser.add_argument(
-        "--show-dir", metavar="FOLDER", help="write a video with its tracks for each"
+        "--show-dir", metavar="FOLDER", help="write each test video with its tracks drawn"
     )
     parser.add_argument(
         "--show-score-thr",

@@ -93,16 +93,30 @@ def prepare(args: argparse.Namespace):
     return cfg
 
 
-def train(cfg) -> None:
+def build(cfg):
+    """Runner of a config, with its data: what does not fit shows here, not after an epoch."""
     from mmengine.runner import Runner
 
+    from mmvis_plugin.utils import ConfigError
     from mmvis_plugin.utils import config as tools
 
-    with tools.naming_settings(cfg):
+    loops = ["train_loop"] + ["val_loop"] * (cfg.get("val_cfg") is not None)
+    try:
         runner = Runner.from_cfg(cfg)
-        meta = getattr(runner.train_dataloader.dataset, "metainfo", {})
-        tools.require_class_counts(cfg, meta.get("classes") or ())
-        runner.train()
+        for loop in loops:
+            getattr(runner, loop)  # is built when it is asked for
+    except (OSError, ValueError) as error:  # of a file, an argument or the data
+        raise ConfigError(str(error)) from error
+    meta = getattr(runner.train_dataloader.dataset, "metainfo", {})
+    tools.require_class_counts(cfg, meta.get("classes") or ())
+    return runner
+
+
+def train(cfg) -> None:
+    from mmvis_plugin.utils.config import naming_settings
+
+    with naming_settings(cfg):
+        build(cfg).train()
 
 
 def main() -> None:

@@ -274,7 +274,8 @@ def test_an_instance_without_detections_is_carried_on_and_then_hidden(model):
     torch.testing.assert_close(state.tracks.scores, first.scores * 0.95**15)
     assert not torch.equal(state.tracks.bboxes, first.bboxes)
     shown = [len(frame.pred_track_instances) for frame in results]
-    assert shown[0] > 0 and not any(shown[10:])  # matched more than 10 frames ago
+    limit = model.tracker.max_shown_gap
+    assert 0 < limit < 15 and all(shown[:limit]) and not any(shown[limit:])
     ids = {i for frame in results for i in frame.pred_track_instances.instances_id.tolist()}
     assert ids <= set(first.ids.tolist())
 

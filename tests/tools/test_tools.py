@@ -93,6 +93,28 @@ def test_settings_that_fit_nothing_are_named(toy_config, tool, tmp_path, option,
         tool("train", toy_config(), "--work-dir", tmp_path, "--cfg-options", name, option)
 
 
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        (
+            "model.detector.bbox_head.centerness_order=row",
+            "^error: .*choose 'kernel' or 'position'",
+        ),
+        # The validation videos, which the first iteration would not need.
+        ("val_dataloader.dataset.metainfo.classes=('cat',)", "^error: .*cat"),
+    ],
+)
+def test_values_that_do_not_fit_are_told_before_training(tool, shapes, tmp_path, option, message):
+    options = [f"experiment_name={tmp_path}"]
+    options += [f"{loader}_dataloader.num_workers=0" for loader in ("train", "val", "test")]
+    with pytest.raises(SystemExit, match=message):
+        tool(
+            *("train", "stmask_r18_shapes", "--data-root", shapes, "--no-pretrained"),
+            *("--work-dir", tmp_path / "run", "--cfg-options", *options, option),
+        )
+    assert not [*tmp_path.glob("run/*.pth")]
+
+
 def test_number_of_classes_must_be_that_of_the_training_data(tool, shapes, tmp_path):
     heads = "model.detector.roi_head"
     options = [f"{heads}.{head}.num_classes=5" for head in ("bbox_head", "mask_head")]
