@@ -80,6 +80,8 @@ weights: setup $(DATA)/valid.json $(DATA)_large/valid.json  ## train the shipped
 	$(call train_and_publish,configs/mask_rcnn/mask_rcnn_r18_shapes.py,mask_rcnn_r18_shapes)
 	$(call train_and_publish,configs/maskprop/maskprop_r18_shapes.py,maskprop_r18_shapes)
 	$(call train_and_publish,configs/stmask/stmask_r18_image_shapes.py,stmask_r18_image_shapes)
+	$(call train_and_publish,configs/stmask/stmask_r18_fca-image_shapes.py,stmask_r18_fca-image_shapes)
+	$(call train_and_publish,configs/stmask/stmask_r18_baseline-image_shapes.py,stmask_r18_baseline-image_shapes)
 	$(call train_and_publish,configs/stmask/stmask_r18_shapes.py,stmask_r18_shapes)
 	$(call train_and_publish,configs/efficientvis/efficientvis_r18_image_shapes.py,efficientvis_r18_image_shapes)
 	$(call train_and_publish,configs/efficientvis/efficientvis_r18_shapes.py,efficientvis_r18_shapes)
