@@ -60,6 +60,14 @@ def test_similarity(known):
     torch.testing.assert_close(similarity, torch.tensor(expected))
 
 
+def test_boxes_of_a_few_ten_thousandths_of_the_frame_overlap_too():
+    """Fractions of the frame: MMDetection's functions take areas below 1e-6 for none."""
+    tiny = detections([[0.5, 0.5, 0.5002, 0.5004]], [0.9], [0])  # 0.3 square pixels of 640 x 384
+    tracker = STMaskTracker(mask_weight=0.0, box_weight=1.0, dummy_iou=0.0)
+    similarity = tracker.similarity(tiny, tiny)
+    torch.testing.assert_close(similarity, torch.tensor([[0.5, 2.0]]), rtol=0, atol=1e-3)
+
+
 def test_matched_dropped_opened_and_carried_on(known):
     """Two detections want instance 0, one opens an identity, instance 1 has none."""
     tracker, tracks = known

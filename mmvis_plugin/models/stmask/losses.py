@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from torch import Tensor, nn
 
 from .head import HeadOutputs
-from .matching import Matches, Targets, match_batch
+from .matching import LEAST_AREA, Matches, Targets, match_batch
 from .prototypes import combine_prototypes, inside_boxes
 
 
@@ -78,9 +78,8 @@ class STMaskLoss(nn.Module):
             )
             chosen = matches.frames, matches.anchors
             boxes = bbox_coder.decode(outputs.priors[matches.anchors], outputs.deltas[chosen])
-            # Coordinates are fractions of the frame: small boxes have areas of 1e-5.
             distances = diou_loss(
-                boxes, targets.boxes[matches.objects], reduction="none", eps=1e-10
+                boxes, targets.boxes[matches.objects], reduction="none", eps=LEAST_AREA
             )
             centerness = F.smooth_l1_loss(
                 outputs.centerness[chosen], 1 - distances.detach(), reduction="none"

@@ -14,6 +14,9 @@ from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
 
 NEUTRAL = -1  # the label of anchors that are neither an object nor background
+# Least area by which overlaps are divided: in fractions of the frame that of a box is 1e-5 soon,
+# where MMDetection's functions expect pixels.
+LEAST_AREA = 1e-10
 
 
 @dataclass
@@ -151,7 +154,7 @@ def match_anchors(
     if len(boxes) == 0:
         nothing = torch.zeros(len(priors), dtype=torch.long, device=priors.device)
         return nothing, nothing
-    overlaps = bbox_overlaps(boxes, priors)
+    overlaps = bbox_overlaps(boxes, priors, eps=LEAST_AREA)
     best, objects = overlaps.max(0)
     crowded = (overlaps > neg_iou).sum(0) > 1
     matched = labels[objects] + 1

@@ -11,6 +11,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from ..layers.soft_iou import pairwise_soft_iou
+from .matching import LEAST_AREA
 
 
 @TASK_UTILS.register_module()
@@ -75,7 +76,7 @@ class STMaskTracker:
         scores = (
             (cosine + 1) / 2
             + self.mask_weight * pairwise_soft_iou(*masks)
-            + self.box_weight * bbox_overlaps(detections.bboxes, tracks.bboxes)
+            + self.box_weight * bbox_overlaps(detections.bboxes, tracks.bboxes, eps=LEAST_AREA)
         )
         return torch.cat([scores.new_full((len(scores), 1), dummy), scores], dim=1)
 
