@@ -47,10 +47,10 @@ def track_ious(video, results) -> tuple[np.ndarray, list[int]]:
     return np.array(ious), [max(set(found), key=found.count) for found in labels.values()]
 
 
-# They follow 15, 14, 11 and 7 of 20 objects; another machine's rounding may take one or two.
+# They follow 15, 14, 11 and 15 of 20 objects; another machine's rounding may take one or two.
 @pytest.mark.parametrize(
     ("method", "least"),
-    [("maskprop", 0.7), ("stmask", 0.6), ("efficientvis", 0.45), ("mssts", 0.25)],
+    [("maskprop", 0.7), ("stmask", 0.6), ("efficientvis", 0.45), ("mssts", 0.65)],
 )
 def test_the_shapes_of_new_videos_are_followed(method, least):
     """On videos of a seed that nothing was trained on."""
