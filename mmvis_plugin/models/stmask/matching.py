@@ -14,8 +14,8 @@ from mmdet.structures.bbox import bbox_overlaps
 from torch import Tensor
 
 NEUTRAL = -1  # the label of anchors that are neither an object nor background
-# Least area by which overlaps are divided: in fractions of the frame that of a box is 1e-5 soon,
-# where MMDetection's functions expect pixels.
+# Least area by which overlaps are divided. MMDetection's functions expect pixels; in fractions of
+# the frame the areas of small boxes are 1e-5.
 LEAST_AREA = 1e-10
 
 
