@@ -229,7 +229,6 @@ def fit(conversion: STMaskConversion, model: torch.nn.Module, config: str) -> No
     """
     from mmvis_plugin.models.stmask import STMaskDetector
 
-    source_keys = list(conversion.origins.values())
     if isinstance(model, STMaskDetector):
         for ours in [ours for ours in conversion.state if ours.startswith("temporal_fusion.")]:
             conversion.drop(ours, "temporal fusion, which an image model has not")
@@ -241,7 +240,7 @@ def fit(conversion: STMaskConversion, model: torch.nn.Module, config: str) -> No
     # YOLACT++ has one layer for all anchors, and is a start for image models too.
     is_whole = conversion.is_video_model or (
         isinstance(model, STMaskDetector)
-        and any(key.startswith("prediction_layers.0.conf_layer.0.") for key in source_keys)
+        and any(re.match(rf"{HEAD}\.conf_layer\.0\.", key) for key in conversion.origins.values())
     )
 
     def trained_anew(ours: str) -> bool:
