@@ -269,7 +269,7 @@ def test_coco_metric_scores_images_without_an_annotation_file(tmp_path):
 # --- ResizeShortSide --------------------------------------------------------------------------
 
 
-# The sizes are torchvision.transforms.functional.resize(image, side).
+# By torchvision's rule: the long side is int(side * long / short).
 @pytest.mark.parametrize(
     ("side", "height", "width", "expected"),
     [
