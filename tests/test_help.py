@@ -1,11 +1,11 @@
 """The help texts of all tools, demos and benchmarks are written alike."""
 
 import argparse
-import importlib.util
 import sys
 from pathlib import Path
 
 import pytest
+from scripts import load_script
 
 ROOT = Path(__file__).resolve().parents[1]
 DEVICE = "a GPU if there is one"
@@ -36,9 +36,7 @@ def parser_of(monkeypatch):
         monkeypatch.setattr(sys, "argv", [script])
         monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")  # put back after the test
         monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
-        spec = importlib.util.spec_from_file_location(f"help_of_{path.stem}", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = load_script(script)
         with pytest.raises(Parsed) as parsed:
             module.main()
         return parsed.value.args[0]

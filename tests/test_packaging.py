@@ -1,7 +1,6 @@
 """Set-up, the wheel's contents, and publishing weights."""
 
 import hashlib
-import importlib.util
 import json
 import os
 import shutil
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from packaging.requirements import Requirement
+from scripts import load_script
 
 import mmvis_plugin
 from mmvis_plugin._environment import LINES, TORCH
@@ -22,15 +22,8 @@ from mmvis_plugin.resources import resource_root
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def load_tool(path):
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / "tools" / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-setup_env = load_tool("setup_env.py")
-publish_weights = load_tool("model_converters/publish_weights.py")
+setup_env = load_script("tools/setup_env.py")
+publish_weights = load_script("tools/model_converters/publish_weights.py")
 
 
 def pins(name):

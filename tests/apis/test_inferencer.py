@@ -1,5 +1,4 @@
 import gc
-import importlib.util
 import json
 import os
 import sys
@@ -17,6 +16,7 @@ import pytest
 import torch
 from fake_segmentor import make_frame, write_inputs
 from mmengine.config import Config
+from scripts import load_script
 
 from mmvis_plugin.apis import (
     JSONSink,
@@ -377,15 +377,12 @@ def test_same_tracks_as_the_test_tool(name, tmp_path, monkeypatch):
     data = tmp_path / "shapes_vis"
     make_shapes_vis(data, train_videos=1, valid_videos=1, length=(24, 24))
     weights = find_weights(name, tmp_path)
-    spec = importlib.util.spec_from_file_location("tools_test", ROOT / "tools/test.py")
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     arguments = [name, weights, "--data-root", data]
     arguments += ["--work-dir", tmp_path / "run", "--out", tmp_path / "tested.json"]
     arguments += ["--cfg-options", "test_dataloader.num_workers=0"]
     arguments += ["test_dataloader.persistent_workers=False"]
     monkeypatch.setattr(sys, "argv", ["test.py", *map(str, arguments)])
-    tool.main()
+    load_script("tools/test.py").main()
 
     (frames,) = (data / "valid/JPEGImages").iterdir()
     content = json.loads((data / "valid.json").read_text())

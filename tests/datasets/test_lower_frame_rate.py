@@ -1,25 +1,19 @@
 """tools/dataset_converters/lower_frame_rate.py."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import pytest
+from scripts import load_script
 
 from mmvis_plugin.datasets import YTVISDataset
 
 from .conftest import annotation, box_mask, compressed, video, write_content
 
-PATH = Path(__file__).parents[2] / "tools/dataset_converters/lower_frame_rate.py"
-
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("lower_frame_rate", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/dataset_converters/lower_frame_rate.py")
 
 
 MASKS = [compressed(box_mask(2, 2, 9, 8)), compressed(box_mask(1, 2, 5, 8)), None]

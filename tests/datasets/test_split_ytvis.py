@@ -1,4 +1,3 @@
-import importlib.util
 import json
 from pathlib import Path
 
@@ -9,21 +8,14 @@ from hypothesis import strategies as st
 from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.runner import Runner
+from scripts import load_script
 
 from .conftest import annotation, box_mask, compressed, video, write_content
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-def _load_tool():
-    path = REPOSITORY / "tools/dataset_converters/split_ytvis.py"
-    spec = importlib.util.spec_from_file_location("split_ytvis", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-tool = _load_tool()
+tool = load_script("tools/dataset_converters/split_ytvis.py")
 
 
 def content_of(classes_of_videos, names=("a", "b", "c", "d", "e")):

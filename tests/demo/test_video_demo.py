@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from fake_segmentor import make_frame, write_file, write_inputs
+from scripts import load_script
 
 from mmvis_plugin.apis import VideoReader, VideoWriter
 from mmvis_plugin.visualization import track_color
@@ -25,10 +25,7 @@ OUTPUTS = ["in_ids", "in_tracks.csv", "in_tracks.json", "in_tracks.mp4", "in_tra
 
 @pytest.fixture(scope="module")
 def demo():
-    spec = importlib.util.spec_from_file_location("video_demo", DEMO)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("demo/video_demo.py")
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ seed; only what the original computed from them is stored: of large tensors some
 losses and assignments all.
 """
 
-import importlib.util
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
+from scripts import load_script
 from seqformer_original import (
     CASES,
     NUM_CLASSES,
@@ -42,15 +41,6 @@ CONFIGS = {
 }
 # Of a tensor's largest magnitude.
 TOLERANCE = 1e-4
-
-
-def converter():
-    path = ROOT / "tools/model_converters/mssts.py"
-    spec = importlib.util.spec_from_file_location("mssts_converter", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def stored(name):
@@ -76,7 +66,9 @@ def converted_model(name):
     assert resize["side"] == 360
     resize["side"] = SHORT_SIDE
     model = MODELS.build(model)
-    conversion = converter().convert(CASES[name].weights(), "original")
+    conversion = load_script("tools/model_converters/mssts.py").convert(
+        CASES[name].weights(), "original"
+    )
     missing, unexpected = model.load_state_dict(conversion.state, strict=False)
     additions = ("relative_position_index", ".ms_sts.", ".temporal.")
     assert not unexpected and all(any(part in key for part in additions) for key in missing)

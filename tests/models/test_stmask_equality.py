@@ -4,8 +4,6 @@ docs/stmask.md tells how the stored outputs were made. Weights and frames come f
 what the original computed from them is stored: of large tensors some values, of instances all.
 """
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from pycocotools import mask as mask_utils
+from scripts import load_script
 from stmask_original import (
     CASES,
     RAW,
@@ -34,15 +33,6 @@ DATA = ROOT / "tests/data"
 TOLERANCE = 1e-4
 
 
-def converter():
-    path = ROOT / "tools/model_converters/stmask.py"
-    spec = importlib.util.spec_from_file_location("stmask_converter", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def converted_model(case):
     """Our model of a case, with the original's weights, and its config."""
     init_default_scope("mmdet")
@@ -57,7 +47,9 @@ def converted_model(case):
         released_layout(case.depth, case.calibration), case.seed, case.background
     )
     model = MODELS.build(cfg.model)
-    model.load_state_dict(converter().convert(weights, "original").state)
+    model.load_state_dict(
+        load_script("tools/model_converters/stmask.py").convert(weights, "original").state
+    )
     model.cfg = cfg
     return model.eval()
 

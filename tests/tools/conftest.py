@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import os
 import signal
@@ -7,6 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from scripts import load_script
 
 from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
 
@@ -54,16 +55,24 @@ def toy_config(tmp_path):
 @pytest.fixture
 def tool(monkeypatch):
     """Function that runs a tool's main() in this process, as from the command line."""
-    monkeypatch.syspath_prepend(str(TASK))
     monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")  # put back after the test
 
     def run(name, *arguments):
-        path = ROOT / "tools" / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(f"tools_{name}", path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
-        module.main()
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
+        load_script(f"tools/{name}.py").main()
+
+    return run
+
+
+@pytest.fixture
+def run_converter(tool, tmp_path):
+    """Function that runs a tool of model_converters on weights and returns what it wrote."""
+
+    def run(name, weights, *options, file="weights.pth"):
+        source, converted = tmp_path / file, tmp_path / "out.pth"
+        torch.save(weights, source)
+        tool(f"model_converters/{name}", source, converted, *options)
+        return torch.load(converted, weights_only=True)
 
     return run
 

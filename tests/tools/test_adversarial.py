@@ -1,12 +1,13 @@
 """Training with a discriminator through tools/train.py: resuming, two processes, publishing."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from scripts import load_script
+from toy_adversarial import ToySegmentor
 
 from mmvis_plugin.engine import iteration_seed, seed_generators
 from mmvis_plugin.utils import ConfigError
@@ -101,9 +102,6 @@ optim_wrapper["network"]["clip_grad"] = None
 """
     config = adversarial_config(recording)
     finish("tools/dist_train.sh", config, 2, "--seed", 5, "--work-dir", tmp_path / "run")
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    from toy_adversarial import ToySegmentor
-
     cfg = Config.fromfile(config)
     model = ToySegmentor(discriminator=cfg.model.discriminator).train()
     names = {name for name, _ in model.named_parameters()}
@@ -170,10 +168,7 @@ def test_published_weights_have_no_discriminator(adversarial_config, train_here,
     config = adversarial_config(TEN.replace("10", "1"))
     train_here(config, tmp_path / "run")
     source = tmp_path / "run/iter_1.pth"
-    path = ROOT / "tools/model_converters/publish_weights.py"
-    spec = importlib.util.spec_from_file_location("publish_weights", path)
-    publisher = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(publisher)
+    publisher = load_script("tools/model_converters/publish_weights.py")
     published = tmp_path / "published.pth"
     publisher.publish(source, published, torch.float32, 10**6, {})
     trained = load_checkpoint_safely(source)["state_dict"]

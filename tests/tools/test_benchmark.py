@@ -1,7 +1,6 @@
 """tools/analysis_tools/benchmark.py on models whose figures are known."""
 
 import importlib
-import importlib.util
 import json
 import os
 import subprocess
@@ -9,10 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import fake_segmentor as fake
 import pytest
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from scripts import load_script
 from torch import nn
 
 from mmvis_plugin.apis import VideoReader, VISInferencer, build_video_segmentor, inference
@@ -22,14 +23,7 @@ TOOL = ROOT / "tools/analysis_tools/benchmark.py"
 APIS = ROOT / "tests/apis"
 
 
-def load_tool():
-    spec = importlib.util.spec_from_file_location("benchmark", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-benchmark = load_tool()
+benchmark = load_script("tools/analysis_tools/benchmark.py")
 
 
 def run_tool(*arguments):
@@ -42,14 +36,6 @@ def run_tool(*arguments):
         text=True,
         timeout=600,
     )
-
-
-@pytest.fixture
-def fake(monkeypatch):
-    monkeypatch.syspath_prepend(str(APIS))
-    import fake_segmentor
-
-    return fake_segmentor
 
 
 def options(frames, **changed):
@@ -67,7 +53,7 @@ def video(tmp_path):
     return str(tmp_path / "shapes.mp4")
 
 
-def test_command_on_several_configs(fake, tmp_path):
+def test_command_on_several_configs(tmp_path):
     config, _ = fake.write_inputs(tmp_path)
     broken = tmp_path / "broken.py"
     broken.write_text("model = dict(type='Nothing')\n")
@@ -111,7 +97,7 @@ def test_names_of_configs_are_looked_up_first(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("look_ahead, delay", [(0, 0.05), (5, 0.02)])
-def test_figures(fake, tmp_path, video, look_ahead, delay):
+def test_figures(tmp_path, video, look_ahead, delay):
     config, _ = fake.write_inputs(tmp_path, look_ahead, delay=delay)
     row = benchmark.measure(str(config), video, options(20))
 
@@ -126,7 +112,7 @@ def test_figures(fake, tmp_path, video, look_ahead, delay):
     assert row["peak_memory_mb"] > 100
 
 
-def test_switches(fake, tmp_path, video):
+def test_switches(tmp_path, video):
     config, checkpoint = fake.write_inputs(tmp_path)
     changed = dict(checkpoint=str(checkpoint), batch_size=3, autocast=True, channels_last=True)
     row = benchmark.measure(str(config), video, options(7, **changed))
@@ -134,7 +120,7 @@ def test_switches(fake, tmp_path, video):
     assert row["autocast"] and row["channels_last"]
 
 
-def test_clock_stands_still_while_frames_are_read(fake, tmp_path, monkeypatch):
+def test_clock_stands_still_while_frames_are_read(tmp_path, monkeypatch):
     """Reading takes ten times as long as the model and must not count."""
     with VISInferencer(*fake.write_inputs(tmp_path, delay=0.01), device="cpu") as inferencer:
         prepare = inference.ModelRun.prepare
@@ -153,7 +139,7 @@ def test_clock_stands_still_while_frames_are_read(fake, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("frames_per_call", [1, 4])
-def test_multiply_adds_are_those_of_the_layers(fake, tmp_path, frames_per_call):
+def test_multiply_adds_are_those_of_the_layers(tmp_path, frames_per_call):
     """What leads to a result through NumPy only counts too, as it does not in a trace."""
 
     @MODELS.register_module(name="ConvRedFinder", force=True)

@@ -1,6 +1,5 @@
 """tools/model_converters/efficientvis.py: QueryInst and Sparse R-CNN weights as a start."""
 
-import importlib.util
 import os
 import re
 import sys
@@ -12,6 +11,7 @@ from mmdet.registry import MODELS
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
+from scripts import load_script
 
 from mmvis_plugin.utils import load_config
 
@@ -21,16 +21,7 @@ SETTINGS = load_config(CONFIG).model
 CHANNELS, STAGES = SETTINGS.neck.out_channels, SETTINGS.tracklet_head.num_stages
 
 
-def load_tool():
-    path = ROOT / "tools/model_converters/efficientvis.py"
-    spec = importlib.util.spec_from_file_location("efficientvis_converter", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tool = load_tool()
+tool = load_script("tools/model_converters/efficientvis.py")
 
 
 def detector(masks=True, num_proposals=20, depth=18):

@@ -1,9 +1,9 @@
 """tools/model_converters/mssts.py: SeqFormer and MSSTS-VIS weights, Deformable DETR as a start."""
 
 import argparse
-import importlib.util
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,14 +12,14 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from numbered_weights import numbered
+from scripts import load_script
+from seqformer_original import Layout, ResNeXt, Swin, linear, released_layout
 from torch import nn
 
 from mmvis_plugin.datasets import categories
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests/models"))  # for seqformer_original
-
-from seqformer_original import Layout, ResNeXt, Swin, linear, released_layout  # noqa: E402
 
 CONFIGS = ROOT / "configs/mssts"
 CONFIG = CONFIGS / "seqformer_r50_ytvis19.py"
@@ -28,42 +28,20 @@ SHAPES_CONFIG = CONFIGS / "seqformer_r18_shapes.py"
 
 @pytest.fixture(scope="module")
 def converter():
-    path = ROOT / "tools/model_converters/mssts.py"
-    spec = importlib.util.spec_from_file_location("mssts_converter", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/model_converters/mssts.py")
 
 
 @pytest.fixture
-def run(converter, monkeypatch, tmp_path):
-    """Function that runs the tool on a checkpoint and returns what it wrote."""
-
-    def run(checkpoint, *options):
-        torch.save(checkpoint, tmp_path / "weights.pth")
-        arguments = ["mssts.py", tmp_path / "weights.pth", tmp_path / "out.pth", *options]
-        monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
-        converter.main()
-        return torch.load(tmp_path / "out.pth", weights_only=True)
-
-    return run
-
-
-def numbered(layout):
-    """Weights in which all values of the n-th tensor are n; they take no memory."""
-    weights = {
-        key: torch.tensor(float(n)).expand(shape) for n, (key, shape) in enumerate(layout.items())
-    }
-    for key in weights:
-        if ".decoder.bbox_embed." in key:
-            weights[key] = weights[key.replace("transformer.decoder.", "")]
-    return weights
+def run(run_converter):
+    return partial(run_converter, "mssts")
 
 
 def released(*sizes):
     """What the authors' training code writes, by its default arguments' names."""
     weights = numbered(released_layout(Layout(*sizes)))
+    for key in weights:
+        if ".decoder.bbox_embed." in key:  # the same modules under two names
+            weights[key] = weights[key.replace("transformer.decoder.", "")]
     return dict(model=weights, epoch=11, args=argparse.Namespace(lr=2e-4, lr_drop=[4, 10]))
 
 

@@ -1,8 +1,6 @@
 """The tools that show what is inside a model: what is in their pictures."""
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,12 +9,10 @@ import numpy as np
 import pycocotools.mask as mask_utils
 import pytest
 import torch
+from fake_segmentor import make_frame, write_file, write_inputs
 from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 from mmengine.structures import InstanceData
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "apis"))
-
-from fake_segmentor import make_frame, write_file, write_inputs  # noqa: E402
+from scripts import load_script
 
 from mmvis_plugin.apis import (
     CSVSink,
@@ -26,23 +22,16 @@ from mmvis_plugin.apis import (
     VISInferencer,
     build_video_segmentor,
 )
-from mmvis_plugin.visualization import track_color  # noqa: E402
-from mmvis_plugin.visualization.cli import ModelFrame, model_frames, open_video  # noqa: E402
-from mmvis_plugin.visualization.contact_sheet import GAP, caption_size  # noqa: E402
-from mmvis_plugin.visualization.feature_maps import recorded  # noqa: E402
-from mmvis_plugin.visualization.labels import text_height  # noqa: E402
+from mmvis_plugin.visualization import track_color
+from mmvis_plugin.visualization.cli import ModelFrame, model_frames, open_video
+from mmvis_plugin.visualization.contact_sheet import GAP, caption_size
+from mmvis_plugin.visualization.feature_maps import recorded
+from mmvis_plugin.visualization.labels import text_height
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tools" / "analysis_tools"
 WIDTH, HEIGHT = 128, 96  # of the frames of the shapes, which are shown at their own size
 CAPTION = text_height(caption_size(WIDTH))
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def brightness(picture):
@@ -132,9 +121,7 @@ def test_file_that_does_not_tell_its_number_of_frames(tmp_path, part, count):
 
 
 def test_demo_draws_trails(red_video, tmp_path):
-    spec = importlib.util.spec_from_file_location("video_demo", ROOT / "demo" / "video_demo.py")
-    demo = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(demo)
+    demo = load_script("demo/video_demo.py")
     frames = {}
     for trails in (0, 3):
         out = tmp_path / f"{trails}.mp4"
@@ -319,7 +306,7 @@ def test_prototypes_are_those_of_the_frame(tool, video, tmp_path):
 
 
 def test_shift_is_an_arrow_from_box_to_box():
-    module = load("show_stmask_prototypes")
+    module = load_script("tools/analysis_tools/show_stmask_prototypes.py")
     image = np.full((96, 128, 3), 90, np.uint8)
     # The frame is 96 x 128 in 128 x 256, so that half of the width is padding.
     frame = ModelFrame(image, torch.zeros(1, 3, 128, 256), {"img_shape": (96, 128)})
@@ -339,7 +326,7 @@ def test_shift_is_an_arrow_from_box_to_box():
 
 
 def test_tracklet_features_of_a_later_clip_are_those_of_the_stream(video):
-    module = load("show_tracklet_features")
+    module = load_script("tools/analysis_tools/show_tracklet_features.py")
     torch.manual_seed(0)
     options = {"model.clip_length": 3}
     model = build_video_segmentor(
@@ -363,7 +350,7 @@ def test_tracklet_features_of_a_later_clip_are_those_of_the_stream(video):
 
 
 def test_tracklet_is_bright_where_it_is_active_in_its_proposal():
-    module = load("show_tracklet_features")
+    module = load_script("tools/analysis_tools/show_tracklet_features.py")
     image = np.full((96, 128, 3), 90, np.uint8)
     frame = ModelFrame(image, torch.zeros(1, 3, 96, 128), {"img_shape": (96, 128)})
     heat = torch.full((8, 8), 2.0)
@@ -401,7 +388,7 @@ def looks(shapes):
     """Where the queries of a model with MS-STS attention look, and what was recorded of it."""
     from mmengine.config import Config
 
-    module = load("show_sampling_points")
+    module = load_script("tools/analysis_tools/show_sampling_points.py")
     cfg = Config.fromfile(str(ROOT / "configs/mssts/seqformer_r18_shapes.py"))
     cfg.model.encoder.ms_sts = dict(type="MSSTSAttention")
     torch.manual_seed(0)

@@ -1,20 +1,19 @@
-import importlib.util
 import re
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from mmdet.registry import MODELS
+from numbered_weights import numbered
+from scripts import load_script
+from stmask_original import backbone_layout, conv, released_layout
 from torch import nn
 
 from mmvis_plugin.datasets import categories
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests/models"))  # for stmask_original
-
-from stmask_original import backbone_layout, conv, released_layout  # noqa: E402
 
 CONFIG = ROOT / "configs/stmask/stmask_r50-dcn_fca-ada_ytvis19.py"
 CONFIG_2021 = ROOT / "configs/stmask/stmask_r50-dcn_fca_ytvis21.py"
@@ -23,33 +22,12 @@ IMAGE_CONFIG = ROOT / "configs/stmask/stmask_r50-dcn_fca-ada_coco.py"
 
 @pytest.fixture(scope="module")
 def converter():
-    path = ROOT / "tools/model_converters/stmask.py"
-    spec = importlib.util.spec_from_file_location("stmask_converter", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/model_converters/stmask.py")
 
 
 @pytest.fixture
-def run(converter, monkeypatch, tmp_path):
-    """Function that runs the tool on weights and returns what it wrote."""
-
-    def run(weights, *options, name="weights.pth"):
-        torch.save(weights, tmp_path / name)
-        arguments = ["stmask.py", tmp_path / name, tmp_path / "out.pth", *options]
-        monkeypatch.setattr(sys, "argv", [str(argument) for argument in arguments])
-        converter.main()
-        return torch.load(tmp_path / "out.pth", weights_only=True)
-
-    return run
-
-
-def numbered(layout):
-    """Weights in which all values of the n-th tensor are n; they take no memory."""
-    return {
-        key: torch.tensor(float(n)).expand(shape) for n, (key, shape) in enumerate(layout.items())
-    }
+def run(run_converter):
+    return partial(run_converter, "stmask")
 
 
 def yolact_plus_layout():
@@ -250,7 +228,7 @@ def test_folder_cannot_be_written(run, tmp_path):
     ],
 )
 def test_class_names(run, num_classes, file, options, names):
-    written = run(numbered(released_layout(50, None, num_classes)), *options, name=file)
+    written = run(numbered(released_layout(50, None, num_classes)), *options, file=file)
     assert written["meta"].get("dataset_meta", {}).get("classes") == names
 
 

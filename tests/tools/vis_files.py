@@ -1,12 +1,8 @@
 """Small annotation and result files for the tests of the analysis tools."""
 
 import json
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "evaluation"))
-
-from hota_cases import moving_boxes  # noqa: E402
+from hota_cases import moving_boxes
 
 
 def write_case(folder):
