@@ -112,7 +112,9 @@ class COCOClips(YTVISDataset):
                 f"num_frames and max_objects must be at least 1, got {num_frames} and {max_objects}"
             )
         self.names = _benchmark_names(benchmark, category_map)
-        self.category_map = dict(category_map or COCO_TO_BENCHMARK[benchmark])
+        if category_map is None:
+            category_map = COCO_TO_BENCHMARK[benchmark]
+        self.category_map = dict(category_map)
         unknown = sorted(set(self.category_map.values()).difference(self.names))
         if unknown:
             raise ValueError(f"category_map: {benchmark} has no class {', '.join(unknown)}")
@@ -288,6 +290,6 @@ def _benchmark_names(benchmark: str, category_map: dict | None) -> tuple[str, ..
     if benchmark not in known:
         raise ValueError(
             f"benchmark must be one of {', '.join(known)}, got {benchmark!r}"
-            + ("" if category_map else "; another one needs a category_map")
+            + ("; another one needs a category_map" if category_map is None else "")
         )
     return CATEGORIES[benchmark]

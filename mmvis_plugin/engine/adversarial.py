@@ -2,7 +2,7 @@
 
 from mmdet.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
-from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapperDict
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, OptimWrapperDict
 from mmengine.registry import MODEL_WRAPPERS  # the Runner looks for them here only
 from torch import Tensor, nn
 
@@ -75,7 +75,22 @@ class AdversarialOptimWrapperConstructor:
             cfg = self.optim_wrapper_cfg[name].copy()
             paramwise_cfg = cfg.pop("paramwise_cfg", None)
             wrappers[name] = DefaultOptimWrapperConstructor(cfg, paramwise_cfg)(part)
-        return OptimWrapperDict(**wrappers)
+        return AdversarialOptimWrappers(**wrappers)
+
+
+class AdversarialOptimWrappers(OptimWrapperDict):
+    """Of a network and a discriminator, which count iterations for accumulated gradients."""
+
+    def initialize_count_status(self, model: nn.Module, cur_iter: int, max_iters: int) -> None:
+        """Count from a resumed run's iteration on, which MMEngine's class leaves undone.
+
+        Args:
+            model: The segmentor, in a model wrapper or not.
+            cur_iter: Iterations done.
+            max_iters: Of the whole run; gradients of its last ones are applied, too.
+        """
+        for wrapper in self.values():
+            wrapper.initialize_count_status(model, cur_iter, max_iters)
 
 
 def adversarial_step(
@@ -133,8 +148,10 @@ class AdversarialDistributedDataParallel(MMDistributedDataParallel):
         model_wrapper_cfg = dict(type="AdversarialDistributedDataParallel", broadcast_buffers=False)
     """
 
-    def train_step(self, data: dict, optim_wrapper: OptimWrapperDict) -> dict[str, Tensor]:
-        """See :func:`adversarial_step`."""
+    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """See :func:`adversarial_step`; a model without a discriminator trains as in MMEngine."""
+        if getattr(self.module, DISCRIMINATOR, None) is None:
+            return super().train_step(data, optim_wrapper)
         return adversarial_step(self, data, optim_wrapper)
 
 

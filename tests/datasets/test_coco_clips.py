@@ -255,6 +255,7 @@ def test_wrong_arguments(coco):
         (dict(test_mode=True), "test_mode"),
         (dict(num_frames=0), "num_frames"),
         (dict(max_objects=0), "max_objects"),
+        (dict(category_map={}), "none of its categories"),
         (dict(benchmark="ovis"), "ytvis19, ytvis21, got 'ovis'; another one needs a category_map"),
         (dict(category_map={"person": "human"}), "ytvis19 has no class human"),
         (dict(check_frames="some"), "check_frames"),

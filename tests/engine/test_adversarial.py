@@ -131,6 +131,36 @@ def test_accumulated_gradients_are_those_of_a_larger_batch(model):
     torch.testing.assert_close(model.state_dict(), whole_model.state_dict())
 
 
+def test_a_resumed_run_accumulates_as_the_whole_one(model):
+    """Iterations 3 and 4 belong together, and the fifth and last stands by itself."""
+    accumulate = dict(accumulative_counts=2)
+    wrappers = build_optim_wrapper(model, optimizers(network=accumulate, discriminator=accumulate))
+    wrappers.initialize_count_status(model, 2, 5)
+    changed = []
+    for batch in batches(3):
+        before = copy.deepcopy(model.state_dict())
+        adversarial_step(model, batch, wrappers)
+        changed.append(
+            {name for name, value in model.state_dict().items() if (value != before[name]).any()}
+        )
+    assert changed[0] == set()
+    assert changed[1] == changed[2] == {name for name, _ in model.named_parameters()}
+
+
+def test_distributed_without_a_discriminator(model, monkeypatch):
+    """The wrapper, which configs inherit, is MMEngine's then."""
+    trained = []
+    monkeypatch.setattr(
+        MMDistributedDataParallel, "train_step", lambda *args: trained.append(args[1:])
+    )
+    wrapper = AdversarialDistributedDataParallel.__new__(AdversarialDistributedDataParallel)
+    torch.nn.Module.__init__(wrapper)
+    wrapper.module = model
+    model.discriminator = None
+    wrapper.train_step("data", "single")
+    assert trained == [("data", "single")]
+
+
 def test_wrong_configs(model):
     for cfg, message in [
         (optimizers(paramwise_cfg=dict(custom_keys={})), "got .*paramwise_cfg"),

@@ -177,6 +177,20 @@ def test_a_track_without_a_cell_has_no_certainty():
     assert mask_confidence(logits[:0]).shape == (0,)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (dict(encoder__num_levels=3), "must be the same and at least 3, got 3 and 4"),
+        (dict(encoder__num_levels=2, decoder__num_levels=2), "at least 3, got 2 and 2"),
+        (dict(neck__num_outs=5), "the neck gives 5 scales, .* are for 4: set neck.num_outs"),
+        (dict(mask_head__stride=8), "stride is 8, but the finest scale .* has 15 x 22 cells"),
+    ],
+)
+def test_scales_that_do_not_fit(changes, message):
+    with pytest.raises(ValueError, match=message):
+        run(build(**changes), video(0, 2), 2)
+
+
 def test_two_videos_can_be_interleaved(model):
     videos = [video(4, 5), video(5, 5)]
     for frames, result in zip(videos, run_interleaved(model, videos), strict=True):

@@ -249,6 +249,17 @@ def test_classes_and_wrong_input(run, tmp_path):
     assert written["meta"]["dataset_meta"]["classes"] == categories.YTVIS21
 
 
+def test_classes_of_another_dataset_have_no_names(run, capsys):
+    checkpoint = released()
+    for key, value in checkpoint["model"].items():
+        if key.startswith("detr.class_embed."):
+            checkpoint["model"][key] = value[:27]
+    assert run(checkpoint)["meta"] == {}
+    assert "no class names: of another dataset" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="^error: ytvis21 has 40 names, but the model 27 class"):
+        run(checkpoint, "--classes", "ytvis21")
+
+
 def other_checkpoints():
     extended, incomplete, unequal = released(), released(), released()
     extended["model"]["detr.segmentation.weight"] = torch.zeros(1)

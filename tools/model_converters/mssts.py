@@ -157,6 +157,7 @@ REQUIRED_OF_SEQFORMER = (
     "detr.transformer.encoder.layers.0.self_attn.sampling_offsets.weight",
     "detr.transformer.decoder.layers.0.time_attention_weights.weight",
     "detr.query_embed.weight",
+    "detr.class_embed.0.bias",
     "controller.layers.0.weight",
 )
 REQUIRED_OF_DEFORMABLE_DETR = (
@@ -198,12 +199,12 @@ def main() -> None:
         if args.config:
             fit(conversion, build_model(args.config, "MSSTSVIS"), args.src, args.config)
         # Both datasets have 40 classes: the name of the config tells which.
-        dataset = args.classes or dataset_of(args.config, CLASSES) or "ytvis19"
-        classes = None if conversion.is_start else CLASSES[dataset]
-        save_weights(conversion.state, args.dst, classes)
+        dataset = args.classes or dataset_of(args.config, CLASSES)
+        dataset = dataset_of_names(conversion, dataset)
+        save_weights(conversion.state, args.dst, CLASSES.get(dataset))
     print(report(conversion, args.dst))
-    if classes:
-        print(f"  class names of {dataset}")
+    if not conversion.is_start:
+        print(f"  class names of {dataset}" if dataset else "  no class names: of another dataset")
 
 
 def parse_args() -> argparse.Namespace:
@@ -221,9 +222,36 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--classes",
         choices=tuple(CLASSES),
-        help="class names to store with a SeqFormer model (default: those of --config, or ytvis19)",
+        help="class names to store with a SeqFormer model (default: those of --config, or ytvis19 "
+        "if the model has as many classes)",
     )
     return parser.parse_args()
+
+
+def dataset_of_names(conversion: MSSTSConversion, dataset: str | None) -> str | None:
+    """The dataset whose class names belong to converted weights.
+
+    Args:
+        conversion: Converted weights.
+        dataset: The one asked for; None for YouTube-VIS 2019 where the classes are as many.
+
+    Returns:
+        None for a training start, whose classes are others, and where nothing tells.
+
+    Raises:
+        CheckpointError: The model has another number of classes than the dataset asked for.
+    """
+    if conversion.is_start:
+        return None
+    names = CLASSES[dataset or "ytvis19"]
+    logits = len(conversion.state["decoder.class_branches.0.bias"])
+    if logits - len(names) in (0, 2):  # SeqFormer has a logit of no class at either end
+        return dataset or "ytvis19"
+    if dataset:
+        raise CheckpointError(
+            f"{dataset} has {len(names)} names, but the model {logits} class logits"
+        )
+    return None
 
 
 def convert(source: Mapping[str, Tensor], name: str | Path) -> MSSTSConversion:

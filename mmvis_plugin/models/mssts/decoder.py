@@ -167,6 +167,7 @@ class SeqFormerDecoder(BaseModule):
         super().__init__()
         self.num_classes = num_classes
         self.first_class = unused_logits[0]
+        self.num_levels = num_levels
         self.with_cp = with_cp
         self.query_embedding = nn.Embedding(num_queries, 2 * channels)
         self.reference_points = nn.Linear(channels, 2)

@@ -138,6 +138,7 @@ class SeqFormerEncoder(BaseModule):
         with_cp: bool = False,
     ) -> None:
         super().__init__()
+        self.num_levels = num_levels
         self.with_cp = with_cp
         self.level_embed = nn.Parameter(torch.randn(num_levels, channels))
         self.layers = nn.ModuleList(

@@ -81,6 +81,10 @@ class MSSTSVIS(WindowedSegmentor):
         data_preprocessor: Config of a ``TrackDataPreprocessor``, which pads to a multiple of 32
             for training; at test time the padding is cut off again, as SeqFormer does without.
         init_cfg: Initialisation config.
+
+    Raises:
+        ValueError: Encoder and decoder are for different numbers of scales, or for less than
+            masks are computed from.
     """
 
     def __init__(
@@ -107,6 +111,11 @@ class MSSTSVIS(WindowedSegmentor):
         self.encoder = MODELS.build(encoder)
         self.decoder = MODELS.build(decoder)
         self.mask_head = MODELS.build(mask_head)
+        if not self.encoder.num_levels == self.decoder.num_levels >= NUM_MASK_LEVELS:
+            raise ValueError(
+                f"encoder.num_levels and decoder.num_levels must be the same and at least "
+                f"{NUM_MASK_LEVELS}, got {self.encoder.num_levels} and {self.decoder.num_levels}"
+            )
         self.criterion = MODELS.build(criterion)
         self.discriminator = None if discriminator is None else MODELS.build(discriminator)
         make_discriminator_optional(self)
@@ -126,11 +135,19 @@ class MSSTSVIS(WindowedSegmentor):
 
         Returns:
             The encoder's features.
+
+        Raises:
+            ValueError: The neck gives another number of scales than the encoder is for.
         """
         batch = frames.shape[:2]
         chunk = frames.shape[:2].numel() if self.training else self.frames_per_batch
         parts = [self.neck(self.backbone(part)) for part in frames.flatten(0, 1).split(chunk)]
         maps = [torch.cat(scale).unflatten(0, batch) for scale in zip(*parts, strict=True)]
+        if len(maps) != self.encoder.num_levels:
+            raise ValueError(
+                f"the neck gives {len(maps)} scales, but encoder and decoder are for "
+                f"{self.encoder.num_levels}: set neck.num_outs and both num_levels alike"
+            )
         levels = FeatureLevels.of(maps)
 
         padding = frames.new_ones(len(frames), *frames.shape[-2:], dtype=torch.bool)
@@ -146,6 +163,30 @@ class MSSTSVIS(WindowedSegmentor):
             padding=torch.cat([scale.flatten(1) for scale in scales], 1) if padded else None,
         )
         return self.encoder(features, torch.cat(position, dim=1))
+
+    def mask_features(self, features: ClipFeatures, size: tuple[int, int]) -> Tensor:
+        """Features that masks are computed from.
+
+        Args:
+            features: Of :meth:`encode`.
+            size: Height and width of the frames that went in.
+
+        Returns:
+            (B, T, D, h, w) on the grid of the finest scale.
+
+        Raises:
+            ValueError: The grid is not that of ``mask_head.stride``, by which boxes in pixels are
+                related to it.
+        """
+        mask_features = self.mask_head.mask_features(features.maps(NUM_MASK_LEVELS))
+        grid, stride = tuple(mask_features.shape[-2:]), self.mask_head.stride
+        if grid != tuple(-(-side // stride) for side in size):
+            raise ValueError(
+                f"mask_head.stride is {stride}, but the finest scale of the neck has "
+                f"{grid[0]} x {grid[1]} cells for frames of {size[0]} x {size[1]} pixels: set "
+                "mask_head.stride to that scale's stride"
+            )
+        return mask_features
 
     def predict_masks(
         self,
@@ -169,7 +210,9 @@ class MSSTSVIS(WindowedSegmentor):
         """
         scale = mask_features.new_tensor([size[::-1] for size in sizes], dtype=torch.float)
         centers = predictions.centers.transpose(1, 2)[clips, queries] * scale[clips][:, None]
-        return self.mask_head(mask_features, predictions.queries[clips, queries], centers, clips)
+        # A single clip's features are not copied for each of its instances.
+        of_clip = clips if len(sizes) > 1 else None
+        return self.mask_head(mask_features, predictions.queries[clips, queries], centers, of_clip)
 
     # --- training -----------------------------------------------------------------------------
 
@@ -208,8 +251,7 @@ class MSSTSVIS(WindowedSegmentor):
             for sample in data_samples
         ]
         features = self.encode(inputs, sizes)
-        maps = features.maps(NUM_MASK_LEVELS)
-        mask_features = self.mask_head.mask_features(maps)
+        mask_features = self.mask_features(features, inputs.shape[-2:])
         losses = {}
         # Sums over frames and pixels would lose by 16 bits.
         for number, predictions in enumerate(self.decoder(features)):
@@ -223,6 +265,7 @@ class MSSTSVIS(WindowedSegmentor):
         if self.discriminator is None:
             return losses, None
         true_masks = self.criterion.cells(matching.tracks.masks, masks.shape[-2:])
+        maps = features.maps(NUM_MASK_LEVELS)
         return losses, foreground_views(inputs, maps, masks, true_masks, matching.clips)
 
     def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
@@ -238,7 +281,7 @@ class MSSTSVIS(WindowedSegmentor):
         height, width = metas[0]["img_shape"][:2]
         features = self.encode(frames[None, ..., :height, :width], [(height, width)])
         predictions = self.decoder(features)[-1]
-        mask_features = self.mask_head.mask_features(features.maps(NUM_MASK_LEVELS))
+        mask_features = self.mask_features(features, (height, width))
         scores = predictions.logits[0].sigmoid()
         num_columns = scores.shape[1]
         best, pairs = scores.flatten().topk(min(self.tracks_per_window, scores.numel()))
