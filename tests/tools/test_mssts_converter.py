@@ -190,6 +190,7 @@ def deformable_detr(queries=20, refine=True, **changes):
             **changes,
         )
     )
+    model.init_weights()  # level_embed is whatever memory holds before
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
