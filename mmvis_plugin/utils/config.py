@@ -525,13 +525,14 @@ def set_seed(cfg: Config, seed: int | None) -> None:
 def latest_checkpoint(work_dir: str) -> str | None:
     """The checkpoint a run in ``work_dir`` wrote last.
 
-    That is the one named in the file ``last_checkpoint``. Where a kill left that file empty, or
-    ``work_dir`` has moved since, it is looked for in ``work_dir``.
+    That is the one named in the file ``last_checkpoint``. It is looked for in ``work_dir`` first,
+    which may have been moved or copied since. Where a kill left that file empty, it is the newest
+    in ``work_dir``.
     """
     folder = Path(work_dir)
     record = folder / "last_checkpoint"
     named = record.read_text().strip() if record.is_file() else ""
-    for path in (Path(named), folder / Path(named).name):
+    for path in (folder / Path(named).name, Path(named)):
         if named and path.is_file():
             return str(path)
     if not record.is_file():

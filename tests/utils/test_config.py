@@ -175,6 +175,17 @@ def test_latest_checkpoint(tmp_path):
     assert tools.latest_checkpoint(tmp_path) == str(tmp_path / "iter_10.pth")
 
 
+def test_latest_checkpoint_of_a_copied_run_is_the_copy(tmp_path):
+    first, copy = tmp_path / "a", tmp_path / "b"
+    for folder in (first, copy):
+        folder.mkdir()
+        (folder / "iter_9.pth").touch()
+    (copy / "last_checkpoint").write_text(str(first / "iter_9.pth"))
+    assert tools.latest_checkpoint(copy) == str(copy / "iter_9.pth")
+    (copy / "iter_9.pth").unlink()  # checkpoints may also go to another folder than logs
+    assert tools.latest_checkpoint(copy) == str(first / "iter_9.pth")
+
+
 def test_results_go_to_the_video_metric():
     cfg = Config(dict(test_evaluator=[dict(type="CocoMetric"), dict(type="YTVISMetric")]))
     tools.set_result_file(cfg, "out/results.json")
