@@ -489,7 +489,8 @@ def set_resume(cfg: Config, resume: str) -> None:
     """Let a run go on from a checkpoint, with the checkpoint's seed.
 
     MMEngine takes the seed of the checkpoint too, but only after it has seeded the data with the
-    config's.
+    config's. The checkpoint holds all weights: those that the config starts from are not needed
+    any more, which may be gone or out of reach by now.
 
     Args:
         cfg: Config with ``work_dir``, changed in place.
@@ -511,6 +512,7 @@ def set_resume(cfg: Config, resume: str) -> None:
             f"{resume} holds weights but not the state of a training run, so it cannot be "
             f"resumed. To start from its weights: --cfg-options load_from={resume}"
         )
+    remove_pretrained(cfg)
     cfg.resume, cfg.load_from = True, str(resume)
     set_seed(cfg, checkpoint["meta"].get("seed"))
     print(f"Resuming from {resume}.", flush=True)

@@ -155,10 +155,22 @@ def test_resume_takes_the_seed_of_the_checkpoint(tmp_path):
     path = tmp_path / "iter_5.pth"
     torch.save(dict(meta=dict(seed=7), optimizer={}, message_hub={}), path)
     (tmp_path / "last_checkpoint").write_text(str(path))
-    cfg = Config(dict(work_dir=str(tmp_path), randomness=dict(seed=0, deterministic=True)))
+    randomness = dict(seed=0, deterministic=True)
+    cfg = Config(dict(model={}, work_dir=str(tmp_path), randomness=randomness))
     tools.set_resume(cfg, "auto")
     assert cfg.resume and cfg.load_from == str(path)
     assert cfg.randomness == dict(seed=7, deterministic=True)
+
+
+def test_resume_does_without_the_weights_of_the_start(cfg, tmp_path):
+    path = tmp_path / "iter_5.pth"
+    cfg.work_dir = str(tmp_path)
+    tools.set_resume(cfg, "auto")  # nothing to resume: it starts with them
+    assert len(tools.pretrained_weights(cfg)) == 3
+    torch.save(dict(meta={}, optimizer={}, message_hub={}), path)
+    tools.set_resume(cfg, str(path))
+    assert tools.pretrained_weights(cfg) == dict(load_from=str(path))
+    tools.check_pretrained(cfg)
 
 
 def test_latest_checkpoint(tmp_path):
