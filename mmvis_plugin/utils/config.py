@@ -44,6 +44,12 @@ KEYS = {
     "shipped_weights",
 } - {"cfg"}
 
+# Options of make_shapes_vis.py by the end of a data root.
+SHAPES_OPTIONS = {
+    "_large": " --videos 1200 60",
+    **{f"_{name}": f" --categories {name}" for name in ("ytvis19", "ytvis21", "ovis")},
+}
+
 CLASS_COUNTS = ("num_classes", "num_things_classes")  # what heads call the number of classes
 # Parts of a model whose classes, where they have any, are not those of the dataset.
 OTHER_CLASSES = {"backbone", "reid", "rpn_head", "semantic_head"}
@@ -307,15 +313,19 @@ def require_data(cfg: Config, dataloaders: Sequence[str]) -> None:
 
 
 def _how_to_get(root: str, missing: str) -> str:
+    """What makes a missing file or folder of a dataset."""
     converters = "python tools/dataset_converters"
-    if "shapes" in root:
-        folder = root.rstrip(os.sep)
-        size = " --videos 1200 60" if folder.endswith("_large") else ""
-        return f"Create it: {converters}/make_shapes_vis.py --out {folder}{size}"
-    folder, name = os.path.split(missing)
-    whole = os.path.join(folder, name.split("_sub-")[0] + ".json")
-    if "_sub-" in name and os.path.isfile(whole):
-        return f"Create it: {converters}/split_ytvis.py {whole}"
+    if made := re.fullmatch(r"(.+)_(?:sub-(?:train|val)|stride(\d+))\.json", missing):
+        whole, stride = f"{made[1]}.json", made[2]
+        if not os.path.isfile(whole):
+            return _how_to_get(root, whole)  # comes first
+        tool = f"lower_frame_rate.py {whole} --stride {stride}"
+        return f"Create it: {converters}/{tool if stride else f'split_ytvis.py {whole}'}"
+    folder, name = root.rstrip(os.sep), os.path.basename(missing)
+    written = name in ("train.json", "valid.json") or not name.endswith(".json")
+    if "shapes" in os.path.basename(folder) and (written or not os.path.isdir(folder)):
+        options = (text for end, text in SHAPES_OPTIONS.items() if folder.endswith(end))
+        return f"Create it: {converters}/make_shapes_vis.py --out {folder}{next(options, '')}"
     return "docs/datasets.md tells where to download the datasets and how to lay them out"
 
 

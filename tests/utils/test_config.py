@@ -98,6 +98,34 @@ def test_missing_data_tells_what_makes_it(cfg, tmp_path, monkeypatch):
         tools.require_data(cfg, ["val_dataloader"])
 
 
+@pytest.mark.parametrize(
+    ("missing", "there", "advice"),
+    [
+        ("train.json", "", "make_shapes_vis.py --out {} --categories ytvis19"),
+        ("train_sub-train.json", "", "make_shapes_vis.py --out {} --categories ytvis19"),
+        ("train_sub-train.json", "train.json", "split_ytvis.py {}/train.json"),
+        ("valid_stride4.json", "valid.json", "lower_frame_rate.py {}/valid.json --stride 4"),
+        ("train_sub-val_stride2.json", "train.json", "split_ytvis.py {}/train.json"),
+        (
+            "train_sub-val_stride2.json",
+            "train_sub-val.json",
+            "lower_frame_rate.py {}/train_sub-val.json --stride 2",
+        ),
+        ("mine.json", "train.json", None),
+    ],
+)
+def test_missing_data_of_shapes_is_told_by_the_file(tmp_path, missing, there, advice):
+    root = tmp_path / "shapes_ytvis19"
+    if there:
+        root.mkdir()
+        (root / there).touch()
+    loader = dict(dataset=dict(data_root=f"{root}/", ann_file=missing))
+    with pytest.raises(ConfigError) as error:
+        tools.require_data(Config(dict(val_dataloader=loader)), ["val_dataloader"])
+    command = f"Create it: python tools/dataset_converters/{advice}. If" if advice else "docs/data"
+    assert f"cannot be found. {command.format(root)}" in str(error.value)
+
+
 def test_no_pretrained_removes_weights_at_any_depth(cfg):
     removed = tools.remove_pretrained(cfg)
     assert removed == {
