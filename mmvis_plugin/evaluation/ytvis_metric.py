@@ -168,7 +168,7 @@ class YTVISMetric(BaseMetric):
         return outcome[0]
 
     def compute_metrics(self, results: list) -> dict:
-        """Write and score the gathered videos.
+        """Score and write the gathered videos.
 
         Args:
             results: A :class:`VideoResult` per video.
@@ -180,9 +180,7 @@ class YTVISMetric(BaseMetric):
         position = {video_id: index for index, video_id in enumerate(gt.videos)}
         results = sorted(results, key=lambda video: position[video.video_id])
         _check_complete(results, gt)
-        if self._writes:
-            entries = [entry for video in results for entry in video.entries]
-            _write_submission(entries, Path(self.outfile_prefix or "results").absolute())
+        figures = self._score(results) if self._scores else {}
         if not gt.tracks:
             print_log(
                 f"Nothing was scored: {self._ann_path()} has no annotations. The official "
@@ -191,8 +189,13 @@ class YTVISMetric(BaseMetric):
                 logger="current",
                 level=logging.WARNING,
             )
-        if not self._scores:
-            return {}
+        if self._writes:  # last: a full disk must not take the figures with it
+            entries = [entry for video in results for entry in video.entries]
+            _write_submission(entries, Path(self.outfile_prefix or "results").absolute())
+        return figures
+
+    def _score(self, results: list[VideoResult]) -> dict:
+        gt = self._task.gt
         matches = {video.video_id: video.matches for video in results}
         unseen = [video_id for video_id in gt.videos if video_id not in matches]
         matches.update((record.video_id, record) for record in match_videos(gt, {}, unseen))

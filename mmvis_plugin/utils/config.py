@@ -27,6 +27,7 @@ from .checkpoint import (
     is_url,
     load_checkpoint_safely,
 )
+from .files import check_writable
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 EVALUATORS = ("val_evaluator", "test_evaluator")
@@ -605,10 +606,12 @@ def set_result_file(cfg: Config, path: str) -> None:
 
     Raises:
         ConfigError: The config's test evaluator is not ``YTVISMetric``.
+        OSError: The file cannot be written, which would be late to find out after the test.
     """
     evaluators = cfg.get("test_evaluator")
     for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
         if evaluator and evaluator["type"] == "YTVISMetric":
+            check_writable(path)
             evaluator["outfile_prefix"] = path.removesuffix(".json")
             return
     raise ConfigError("--out needs a config whose test_evaluator is a YTVISMetric.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,28 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Make sure that a file can be written, before the long work begins of which it is the result.
+
+    Args:
+        path: The file; missing folders are made.
+
+    Raises:
+        OSError: There is a folder of this name, or a file cannot be made in the file's folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file to write")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()  # permissions do not tell all
+    except OSError as error:
+        raise type(error)(
+            f"{path} cannot be written, no file can be made in its folder ({error.strerror}): "
+            "name another file"
+        ) from error
 
 
 def write_bytes(data: bytes, path: str | os.PathLike) -> None:

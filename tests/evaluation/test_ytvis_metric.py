@@ -394,7 +394,7 @@ def test_scores_are_logged_as_a_table_and_nothing_is_written_unasked(tmp_path, c
     assert [path.name for path in tmp_path.iterdir()] == ["valid.json"]
 
 
-def test_a_failed_write_leaves_the_old_file(two_frames, tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file(two_frames, tmp_path, monkeypatch, caplog):
     run, masks = two_frames
     sample = make_sample([make_frame(4, t, 2, masks[t]) for t in (0, 1)])
     before = run(sample)
@@ -408,8 +408,9 @@ def test_a_failed_write_leaves_the_old_file(two_frames, tmp_path, monkeypatch):
     )
     evaluator.dataset_meta = {"classes": CLASSES}
     evaluator.process(None, [sample.to_dict()])
-    with pytest.raises(ZeroDivisionError):
+    with logged(caplog), pytest.raises(ZeroDivisionError):
         evaluator.evaluate(size=1)
+    assert "AP50" in caplog.text  # the figures are not lost
     assert written(tmp_path) == before
     assert len(list((tmp_path / "out").iterdir())) == 2
 

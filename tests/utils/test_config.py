@@ -226,10 +226,12 @@ def test_latest_checkpoint_of_a_copied_run_is_the_copy(tmp_path):
     assert tools.latest_checkpoint(copy) == str(first / "iter_9.pth")
 
 
-def test_results_go_to_the_video_metric():
+def test_results_go_to_the_video_metric(tmp_path):
     cfg = Config(dict(test_evaluator=[dict(type="CocoMetric"), dict(type="YTVISMetric")]))
-    tools.set_result_file(cfg, "out/results.json")
-    assert cfg.test_evaluator[1].outfile_prefix == "out/results"
+    tools.set_result_file(cfg, f"{tmp_path}/out/results.json")
+    assert cfg.test_evaluator[1].outfile_prefix == f"{tmp_path}/out/results"
+    with pytest.raises(OSError, match="out is a folder"):  # before the test, not after it
+        tools.set_result_file(cfg, f"{tmp_path}/out")
     with pytest.raises(ConfigError, match="YTVISMetric"):
         tools.set_result_file(Config(dict(test_evaluator=dict(type="CocoMetric"))), "x.json")
 

@@ -1,9 +1,10 @@
+import errno
 import json
 import os
 
 import pytest
 
-from mmvis_plugin.utils.files import natural_key, replacing, write_json, write_text
+from mmvis_plugin.utils.files import check_writable, natural_key, replacing, write_json, write_text
 
 
 def test_writes_and_replaces_and_makes_folders(tmp_path):
@@ -32,6 +33,23 @@ def test_failed_writing_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         write_json([2], path)
     assert json.loads(path.read_text()) == [1] and os.listdir(tmp_path) == ["out.json"]
+
+
+def test_what_cannot_be_written_is_told_before(tmp_path, monkeypatch):
+    check_writable(tmp_path / "a" / "b.json")
+    assert not list((tmp_path / "a").iterdir())
+    with pytest.raises(IsADirectoryError, match="/a is a folder: name a file to write$"):
+        check_writable(tmp_path / "a")
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"/file/b\.json cannot be written, .* \(File exists\): name"):
+        check_writable(tmp_path / "file" / "b.json")
+
+    def read_only(**kwargs):  # the superuser, whom tests may run as, can write to any folder
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), f"{kwargs['dir']}/random name")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    with pytest.raises(OSError, match=r"/b\.json cannot be written, .* \(Read-only file system\)"):
+        check_writable(tmp_path / "b.json")
 
 
 def test_the_suffix_stays(tmp_path):
