@@ -96,6 +96,20 @@ def test_names_of_configs_are_looked_up_first(monkeypatch, tmp_path):
     assert "\n" not in stop.value.code and not out.exists()
 
 
+def test_file_of_figures_that_cannot_be_written(monkeypatch, tmp_path, video):
+    arguments = ["maskprop_r18_shapes", "--video", video, "--out"]
+    monkeypatch.setattr(benchmark, "measure_all", lambda *_: [{"config": "x", "error": "y"}])
+    with pytest.raises(SystemExit, match=f"^error: {tmp_path} is a folder: name a file to write$"):
+        benchmark.main([*arguments, str(tmp_path)])
+
+    def full(*args):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(SystemExit, match="^error: the disk is full$"):
+        benchmark.main([*arguments, str(tmp_path / "figures.json")])
+
+
 @pytest.mark.parametrize("look_ahead, delay", [(0, 0.05), (5, 0.02)])
 def test_figures(tmp_path, video, look_ahead, delay):
     config, _ = fake.write_inputs(tmp_path, look_ahead, delay=delay)

@@ -234,6 +234,26 @@ def test_check_of_a_missing_file(tool, tmp_path, capsys):
     assert stop.value.code == 2 and "gone.json" in capsys.readouterr().err
 
 
+def test_report_of_a_check_that_cannot_be_written(tool, shapes, tmp_path, capsys, monkeypatch):
+    arguments = ["analysis_tools/check_ytvis", shapes / "valid.json", "--json"]
+    with pytest.raises(SystemExit) as stop:
+        tool(*arguments, tmp_path)
+    output = capsys.readouterr()
+    assert stop.value.code == 2
+    assert output.err == f"error: {tmp_path} is a folder: name a file to write\n"
+    assert not output.out  # before the check, which may take long
+
+    def full(*args):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(SystemExit) as stop:
+        tool(*arguments, tmp_path / "report.json")
+    output = capsys.readouterr()
+    assert stop.value.code == 2 and output.err.endswith("error: the disk is full\n")
+    assert "0 errors" in output.out
+
+
 # --- browse_ytvis.py ----------------------------------------------------------------------------
 
 

@@ -338,7 +338,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from mmvis_plugin.apis import VideoError, VideoReader
     from mmvis_plugin.utils.config import find_config
-    from mmvis_plugin.utils.files import write_json
+    from mmvis_plugin.utils.files import check_writable, write_json
 
     def report(row: dict) -> None:
         outcome = row.get("error") or f"{row['model_fps']:.2f} frames/s"
@@ -349,6 +349,8 @@ def main(argv: list[str] | None = None) -> int:
         try:
             for config in args.configs:  # a wrong name is told before anything slow begins
                 find_config(config)
+            if args.out:
+                check_writable(args.out)
             if video is None:
                 video = str(Path(folder, "shapes.mp4"))
                 write_video(Path(video), tuple(args.size), args.frames)
@@ -365,7 +367,10 @@ def main(argv: list[str] | None = None) -> int:
         )
         print(format_table(rows))
     if args.out:
-        write_json(rows, args.out, indent=2)
+        try:
+            write_json(rows, args.out, indent=2)
+        except OSError as error:
+            sys.exit(f"error: {error}")
     return int(len(measured) < len(rows))
 
 

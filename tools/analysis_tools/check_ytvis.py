@@ -1,6 +1,7 @@
 """Check a dataset in the YouTube-VIS format and print all that is wrong with it, and where.
 
-The exit status is 1 if there are errors, 2 if the check cannot be made; warnings are printed only.
+The exit status is 1 if there are errors, 2 if the check cannot be made or its report cannot be
+written; warnings are printed only.
 """
 
 import argparse
@@ -10,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mmvis_plugin.datasets.checking import check_ytvis
-from mmvis_plugin.utils.files import write_json
+from mmvis_plugin.utils.files import check_writable, write_json
 
 EXAMPLE = """\
 example:
@@ -40,17 +41,19 @@ def main() -> None:
     if args.decode and args.images is None:
         parser.error("--decode needs --images")
     try:
+        if args.json:
+            check_writable(args.json)
         report = check_ytvis(
             args.ann_file, args.images, args.decode, lambda items, unit: tqdm(items, unit=unit)
         )
+        for problem in report.problems:
+            print(problem)
+        print(report.summary())
+        if args.json:
+            write_json(report.as_dict(), args.json)
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    for problem in report.problems:
-        print(problem)
-    print(report.summary())
-    if args.json:
-        write_json(report.as_dict(), args.json)
     if report.num_errors:
         raise SystemExit(1)
 
