@@ -5,25 +5,37 @@ A checkpoint is a pickle, and a pickle can run any program. Whatever a user hand
 opened with ``torch.load(weights_only=True)`` and refused if that fails. Importing this module tells
 PyTorch which types the training checkpoints of MMEngine hold besides tensors; they load then, and
 nothing else does.
+
+It also lets MMEngine load addresses from where this module keeps them, so that what was checked is
+what is loaded.
 """
 
+import hashlib
 import os
 import pickle
-import socket
+import re
+import shutil
 import zipfile
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
+from urllib.request import Request, urlopen
 
 import numpy as np
 import torch
+from mmengine.dist import barrier, is_main_process
 from mmengine.logging import HistoryBuffer
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+from mmengine.runner import CheckpointLoader
 from torch import nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
+from tqdm import tqdm
+
+from .files import replacing
 
 # Seconds without a single byte after which a download counts as failed.
 DOWNLOAD_TIMEOUT = 30
@@ -112,8 +124,17 @@ def is_url(path: str | os.PathLike) -> bool:
 
 
 def cached_path(url: str) -> Path:
-    """Where MMEngine (through ``torch.hub``) keeps the download of ``url``."""
-    return Path(torch.hub.get_dir(), "checkpoints", os.path.basename(urlparse(url).path))
+    """Where the download of ``url`` is kept: in PyTorch's cache.
+
+    A name that ends in a hash of the content, as in PyTorch's and MMDetection's model zoos, stays
+    as it is. Any other, such as ``epoch_12.pth``, may be of several files: it is told apart by the
+    address.
+    """
+    name = Path(urlparse(url).path).name
+    if not re.search(r"-[0-9a-f]{8,}\.\w+$", name):
+        stem, suffix = os.path.splitext(name)
+        name = f"{stem}_{hashlib.sha256(url.encode()).hexdigest()[:8]}{suffix}"
+    return Path(torch.hub.get_dir(), "checkpoints", name)
 
 
 def local_checkpoint(path: str | os.PathLike) -> Path:
@@ -126,7 +147,7 @@ def local_checkpoint(path: str | os.PathLike) -> Path:
         Path: An existing file.
 
     Raises:
-        CheckpointDownloadError: The address cannot be reached.
+        CheckpointDownloadError: The address cannot be reached, or the connection breaks off.
         CheckpointError: There is no such file.
     """
     if not is_url(path):
@@ -138,15 +159,48 @@ def local_checkpoint(path: str | os.PathLike) -> Path:
     file = cached_path(str(path))
     if file.is_file():
         return file
-    file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _socket_timeout(DOWNLOAD_TIMEOUT):
-            torch.hub.download_url_to_file(str(path), str(file), progress=True)
-    except (OSError, RuntimeError, ValueError) as error:
+        _download(str(path), file)
+    except (OSError, HTTPException, ValueError) as error:
         raise CheckpointDownloadError(
             f"Cannot download {path} ({error}). Download it elsewhere and put it at {file}"
         ) from error
     return file
+
+
+def _download(url: str, file: Path) -> None:
+    """Download a file, which appears when it is whole.
+
+    ``torch.hub`` takes the end of a broken connection for the end of the file.
+    """
+    request = Request(url, headers={"User-Agent": "torch.hub"})
+    with replacing(file) as temporary:
+        with urlopen(request, timeout=DOWNLOAD_TIMEOUT) as source, open(temporary, "wb") as target:
+            size = int(source.headers.get("Content-Length") or 0)  # not every server tells
+            with tqdm.wrapattr(target, "write", total=size or None, desc=file.name) as counted:
+                shutil.copyfileobj(source, counted)
+        received = temporary.stat().st_size
+        if received < size:
+            raise ConnectionError(f"the connection ended after {received} of {size} bytes")
+
+
+@CheckpointLoader.register_scheme(("http://", "https://"), force=True)
+def load_from_http(url: str, map_location: Any = None) -> dict[str, Any]:
+    """Load an address in MMEngine as a file that :func:`local_checkpoint` gives.
+
+    Of several processes the first one downloads.
+
+    Args:
+        url: An http(s) address.
+        map_location: As for ``torch.load``.
+
+    Raises:
+        CheckpointDownloadError: The address cannot be reached.
+    """
+    if is_main_process():
+        local_checkpoint(url)
+    barrier()
+    return CheckpointLoader.load_checkpoint(str(local_checkpoint(url)), map_location)
 
 
 def load_checkpoint_safely(
@@ -170,6 +224,7 @@ def load_checkpoint_safely(
         CheckpointError: The file is missing or damaged, is no checkpoint, or holds anything else.
     """
     file = local_checkpoint(path)
+    again = f" Delete {file} to download it again." if is_url(path) else ""
     try:
         with _types_allowed(extra_types):
             checkpoint = torch.load(
@@ -179,12 +234,12 @@ def load_checkpoint_safely(
         raise CheckpointError(
             f"The checkpoint {file} was not loaded: it is damaged, or it holds more than weights "
             f"and training state, which could run any program on this machine "
-            f"({_refused_globals(file) or _first_line(error)}). {_way_out()}"
+            f"({_refused_globals(file) or _first_line(error)}). {_way_out()}{again}"
         ) from error
     except Exception as error:  # a damaged file raises nearly anything
         raise CheckpointError(
             f"The checkpoint {file} cannot be read; it is damaged or no checkpoint "
-            f"({type(error).__name__}: {_first_line(error)})."
+            f"({type(error).__name__}: {_first_line(error)}).{again}"
         ) from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(
@@ -264,16 +319,6 @@ def _types_allowed(extra_types: Iterable[type]):
         finally:
             torch.serialization.clear_safe_globals()
             torch.serialization.add_safe_globals(before)
-
-
-@contextmanager
-def _socket_timeout(seconds: float):
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _way_out() -> str:

@@ -1,7 +1,10 @@
 import argparse
 import collections
+import functools
+import http.server
 import os
 import pickle
+import threading
 import zipfile
 
 import numpy as np
@@ -175,15 +178,66 @@ def test_other_content_and_missing_files(tmp_path):
 
 def test_addresses_are_looked_up_in_the_cache(tmp_path, monkeypatch, training_checkpoint):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    url = "http://127.0.0.1:9/models/weights-0123.pth?x=1"
+    url = "http://127.0.0.1:9/models/weights-0123abcd.pth?x=1"
     with pytest.raises(CheckpointDownloadError) as error:
         check_checkpoint(url)
     assert url in str(error.value) and str(cached_path(url)) in str(error.value)
     assert not list(cached_path(url).parent.iterdir())
     training_checkpoint.rename(cached_path(url))
-    assert (
-        check_checkpoint(url) == cached_path(url) == tmp_path / "hub/checkpoints/weights-0123.pth"
-    )
+    assert check_checkpoint(url) == cached_path(url)
+    assert cached_path(url) == tmp_path / "hub/checkpoints/weights-0123abcd.pth"
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """Address of a web server with the files of a folder; ``short`` comes without its last byte."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def copyfile(self, source, outputfile):
+            content = source.read()
+            outputfile.write(content[:-1] if "short" in self.path else content)
+
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Handler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_addresses_that_end_in_the_same_name_are_different_files(tmp_path, server):
+    for run in "ab":
+        (tmp_path / run).mkdir()
+        torch.save(dict(run=run), tmp_path / run / "epoch_12.pth")
+    for run in "ab":
+        url = f"{server}/{run}/epoch_12.pth"
+        assert load_checkpoint_safely(url) == dict(run=run)
+        # MMEngine loads what was checked, without the network.
+        (tmp_path / run / "epoch_12.pth").unlink()
+        assert CheckpointLoader.load_checkpoint(url, map_location="cpu") == dict(run=run)
+
+
+def test_broken_downloads_are_not_kept(tmp_path, server, training_checkpoint):
+    training_checkpoint.rename(tmp_path / "short.pth")
+    size = (tmp_path / "short.pth").stat().st_size
+    message = rf"short\.pth \(the connection ended after {size - 1} of {size} bytes\)\. Download it"
+    with pytest.raises(CheckpointDownloadError, match=message):
+        check_checkpoint(f"{server}/short.pth")
+    assert not list((tmp_path / "cache/hub/checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("damage", [slice(-500), slice(0)])
+def test_damaged_download_says_how_to_mend_it(tmp_path, server, training_checkpoint, damage):
+    url = f"{server}/iter_1.pth"
+    file = check_checkpoint(url)
+    file.write_bytes(file.read_bytes()[damage])
+    with pytest.raises(CheckpointError, match=f"damaged.* Delete {file} to download it again\\.$"):
+        check_checkpoint(url)
+    file.unlink()
+    assert check_checkpoint(url) == file
 
 
 def test_programs_forbid_mmengine_to_fall_back_to_running_the_pickle(tmp_path, monkeypatch):
