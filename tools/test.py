@@ -116,7 +116,7 @@ def require_fit(runner, args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_args()
-    from mmvis_plugin.utils import CheckpointError, forbid_unsafe_loading, set_launcher
+    from mmvis_plugin.utils import CheckpointError, forbid_unsafe_loading, message_of, set_launcher
 
     forbid_unsafe_loading()
     try:
@@ -124,7 +124,7 @@ def main() -> None:
         set_launcher(cfg, args.launcher)
         test(cfg, args)
     except (CheckpointError, OSError, ValueError) as error:  # ValueError: of config, data or metric
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message_of(error)}")
 
 
 if __name__ == "__main__":

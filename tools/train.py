@@ -126,6 +126,7 @@ def main() -> None:
         CheckpointError,
         ConfigError,
         forbid_unsafe_loading,
+        message_of,
         set_launcher,
     )
 
@@ -135,7 +136,7 @@ def main() -> None:
         set_launcher(cfg, args.launcher)
         train(cfg)
     except (CheckpointError, ConfigError, DatasetError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message_of(error)}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from .checkpoint import (
 )
 from .config import ConfigError, load_config, remove_pretrained, set_data_root
 from .distributed import set_launcher
+from .errors import message_of
 
 __all__ = [
     "CheckpointDownloadError",
@@ -18,6 +19,7 @@ __all__ = [
     "load_checkpoint_safely",
     "load_config",
     "local_checkpoint",
+    "message_of",
     "remove_pretrained",
     "set_data_root",
     "set_launcher",

@@ -199,6 +199,15 @@ def test_problems_while_testing_are_one_line(score, toy_weights):
         score("test_evaluator = dict(type='YTVISMetric')\n", state_dict=toy_weights)
 
 
+def test_frames_that_workers_cannot_read_are_one_line(toy_config, train_here, score, toy_weights):
+    broken = "dict(num_workers=1, batch_size=1, dataset=dict(type='BrokenVideos'))"
+    with pytest.raises(SystemExit, match=r"^error: 0\.jpg is cut off$"):
+        score(f"test_dataloader.update({broken})\n", state_dict=toy_weights)
+    config = toy_config(f"{ONE_ITERATION}train_dataloader.update({broken})\n")
+    with pytest.raises(SystemExit, match=r"^error: 0\.jpg is cut off$"):
+        train_here(config, config.parent / "train")
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_amp_without_a_gpu(toy_config, tool, tmp_path):
     with pytest.raises(SystemExit, match="^error: --amp .* GPU"):

@@ -16,7 +16,7 @@ from mmengine.model import BaseModel
 from torch import nn
 from torch.utils.data import Dataset
 
-from mmvis_plugin.datasets.youtube_vis import isolated_rng
+from mmvis_plugin.datasets.youtube_vis import DatasetError, isolated_rng
 
 
 @DATASETS.register_module()
@@ -39,6 +39,14 @@ class ToyVideos(Dataset):
             noise = random.random() + np.random.rand(4) + torch.rand(4).numpy()
         frame = getattr(index, "frame", 0)
         return dict(inputs=torch.tensor(noise + index + 0.1 * frame, dtype=torch.float32))
+
+
+@DATASETS.register_module()
+class BrokenVideos(ToyVideos):
+    """Videos of which no frame can be read."""
+
+    def __getitem__(self, index):
+        raise DatasetError("0.jpg is cut off")
 
 
 @MODELS.register_module()
