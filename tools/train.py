@@ -94,7 +94,7 @@ def prepare(args: argparse.Namespace):
 
 
 def build(cfg):
-    """Runner of a config, with its data: what does not fit shows here, not after an epoch."""
+    """Runner of a config, with data and optimizer: what does not fit shows here, in one line."""
     from mmengine.runner import Runner
 
     from mmvis_plugin.utils import ConfigError
@@ -105,6 +105,8 @@ def build(cfg):
         runner = Runner.from_cfg(cfg)
         for loop in loops:
             getattr(runner, loop)  # is built when it is asked for
+        # Runner.train() would build it first thing; it takes a built one as it is.
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     except (OSError, ValueError) as error:  # of a file, an argument or the data
         raise ConfigError(str(error)) from error
     meta = getattr(runner.train_dataloader.dataset, "metainfo", {})

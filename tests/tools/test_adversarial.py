@@ -54,6 +54,24 @@ def adversarial_config(toy_config):
     return write
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("model.discriminator=None", "^error: .* ToySegmentor .* but model.discriminator is None"),
+        ("optim_wrapper.optimizer.lr=1e-4", "^error: .*; got .*'optimizer'"),
+    ],
+)
+def test_optimizers_that_do_not_fit_are_told_in_one_line(
+    adversarial_config, tool, tmp_path, option, message
+):
+    name = f"experiment_name={tmp_path}"
+    with pytest.raises(SystemExit, match=message):
+        tool(
+            *("train", adversarial_config(), "--work-dir", tmp_path),
+            *("--cfg-options", name, option),
+        )
+
+
 def log_of(work_dir):
     lines = next(Path(work_dir).glob("*/vis_data/scalars.json")).read_text().splitlines()
     return {entry["step"]: entry for entry in map(json.loads, lines) if "loss" in entry}
