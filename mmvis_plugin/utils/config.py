@@ -127,7 +127,8 @@ def set_options(cfg: Config, options: dict[str, Any]) -> None:
         options: Values by dotted key: ``{'train_dataloader.batch_size': 1}``.
 
     Raises:
-        ConfigError: Nothing reads such a setting, or it lies inside of something that is no dict.
+        ConfigError: Nothing reads such a setting, it is a misspelled one, or it lies inside of
+            something that is no dict.
     """
     known = {*cfg.keys(), *KEYS}
     for option in options:
@@ -137,10 +138,29 @@ def set_options(cfg: Config, options: dict[str, Any]) -> None:
                 f"option {option}: the config has no {key}, and MMEngine knows none"
                 f"{_close_to(key, known)}"
             )
+        _require_spelling(cfg, option)
     try:
         cfg.merge_from_dict(options)
     except (AttributeError, KeyError, TypeError) as error:
         raise ConfigError(f"options {', '.join(options)}: {_in_one_line(error)}") from error
+
+
+def _require_spelling(cfg: Config, option: str) -> None:
+    """Refuse a new key that resembles a present one, in a dict that is the arguments of no class.
+
+    A class refuses what it does not take, when it is built. Nothing knows all the keys of other
+    dicts: hooks and multipliers have names, and a model reads of train_cfg what it likes. There a
+    key that resembles no other passes.
+    """
+    parts = option.split(".")
+    nodes = dict(_dicts(cfg.get(parts[0]), parts[0]))
+    for depth, key in enumerate(parts[1:], start=1):
+        place = ".".join(parts[:depth])
+        node = nodes.get(place, {})
+        if key in node or "type" in node:
+            continue
+        if close := _close_to(key, map(str, node), cutoff=0.8):
+            raise ConfigError(f"option {option}: {place} has no {key}{close}")
 
 
 def _read(path: str | os.PathLike) -> Config:
@@ -167,8 +187,8 @@ def _mistake(error: Exception) -> str:
     return f"{where}{type(cause).__name__}: {_in_one_line(cause)}"
 
 
-def _close_to(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=3)
+def _close_to(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
+    close = difflib.get_close_matches(name, names, n=3, cutoff=cutoff)
     return f"; close to it: {', '.join(close)}" if close else ""
 
 

@@ -314,6 +314,54 @@ def test_options_replace_settings_that_something_reads(cfg):
         tools.set_options(cfg, {"val_evaluator.5.type": 7})
 
 
+@pytest.mark.parametrize(
+    ("option", "close"),
+    [
+        ("auto_scale_lr.enabled", "auto_scale_lr has no enabled; close to it: enable"),
+        ("randomness.sed", "randomness has no sed; close to it: seed"),
+        ("env_cfg.mp_cgf.opencv_num_threads", "env_cfg has no mp_cgf; close to it: mp_cfg"),
+        (
+            "model.detector.test_cfg.rcnn.scor_thr",
+            "model.detector.test_cfg.rcnn has no scor_thr; close to it: .*",
+        ),
+        ("default_hooks.loger.interval", "default_hooks has no loger; close to it: logger"),
+        (
+            "train_dataloader.batchsize",
+            "train_dataloader has no batchsize; close to it: batch_size",
+        ),
+    ],
+)
+def test_misspelled_options_are_refused_where_no_class_would(option, close):
+    with pytest.raises(ConfigError, match=f"^option {option}: {close}$"):
+        tools.load_config("maskprop_r18_shapes", {option: 1})
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "auto_scale_lr.enable",
+        "randomness.deterministic",
+        "env_cfg.resource_limit",
+        "train_dataloader.pin_memory",
+        "train_cfg.type",
+        "train_cfg.max_epochs",
+        "train_cfg.dynamic_intervals",
+        "model.detector.train_cfg.rpn.min_pos_iou",
+        "model.detector.test_cfg.rpn.nms_post",
+        "model.detector.roi_head.nosuch",  # for its class to refuse
+        "param_scheduler.1.end",
+        "default_hooks.mine.type",
+        "train_dataloader.dataset.data_prefix.img",
+        "train_dataloader.dataset.metainfo.classes",
+        "optim_wrapper.paramwise_cfg.custom_keys.neck.lr_mult",
+        "optim_wrapper.paramwise_cfg.bias_decay_mult",
+        "optim_wrapper.clip_grad.error_if_nonfinite",
+    ],
+)
+def test_new_options_pass_where_dicts_are_open(option):
+    tools.load_config("maskprop_r18_shapes", {option: 1})
+
+
 # --- building -----------------------------------------------------------------------------------
 
 
