@@ -13,7 +13,12 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmvis_plugin.utils.checkpoint import class_names, fill_model, load_checkpoint_safely
+from mmvis_plugin.utils.checkpoint import (
+    CheckpointError,
+    class_names,
+    fill_model,
+    load_checkpoint_safely,
+)
 from mmvis_plugin.utils.config import (
     class_counts,
     load_config,
@@ -65,7 +70,8 @@ def build_video_segmentor(
 
     Returns:
         nn.Module: A video segmentor with two more attributes: ``cfg``, the config, and
-        ``dataset_meta``, a dict whose ``classes`` are the class names.
+        ``dataset_meta``, a dict whose ``classes`` are the class names and whose ``category_ids``,
+        if the checkpoint tells them, are the ids that the training data has for them.
 
     Raises:
         FileNotFoundError: If there is no such config, or if the config ships no weights and no
@@ -101,6 +107,8 @@ def build_video_segmentor(
             "test_dataloader.dataset.metainfo.classes in the config"
         )
     model.dataset_meta = {"classes": classes}
+    if category_ids := _category_ids(weights, classes, checkpoint):
+        model.dataset_meta["category_ids"] = category_ids
     model.cfg = cfg
     return model.to(device).eval()
 
@@ -198,6 +206,20 @@ def _initialize(model: nn.Module) -> None:
         model.init_weights()
     finally:
         logger.setLevel(level)
+
+
+def _category_ids(
+    weights: dict, classes: tuple[str, ...], checkpoint: str | os.PathLike | None
+) -> tuple[int, ...]:
+    """Category ids of the training data, which MMEngine stored; none if they are not known."""
+    meta = (weights.get("meta") or {}).get("dataset_meta") or {}
+    ids = tuple(meta.get("category_ids") or ())
+    if ids and len(ids) != len(classes):
+        raise CheckpointError(
+            f"{checkpoint}: its meta has {len(ids)} category_ids for {len(classes)} classes "
+            f"({', '.join(classes)}); correct them, or take category_ids out of its dataset_meta"
+        )
+    return ids
 
 
 def _configured_classes(cfg: Config) -> tuple[str, ...]:

@@ -52,6 +52,9 @@ class VISInferencer:
     Attributes:
         model (nn.Module): The model.
         classes (tuple[str, ...]): Class names, indexed by label.
+        category_ids (tuple[int, ...]): Likewise, the ids that the annotations of the training data
+            have for them. Where the checkpoint does not tell they count from 1, as those of
+            YouTube-VIS, OVIS and ShapesVIS do.
 
     Raises:
         FileNotFoundError, CheckpointError, ValueError: See :func:`build_video_segmentor`.
@@ -86,7 +89,11 @@ class VISInferencer:
                     parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self.device = self.model.data_preprocessor.device
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)
-        self.classes: tuple[str, ...] = self.model.dataset_meta["classes"]
+        meta = self.model.dataset_meta
+        self.classes: tuple[str, ...] = meta["classes"]
+        self.category_ids: tuple[int, ...] = meta.get("category_ids") or tuple(
+            range(1, len(self.classes) + 1)
+        )
         self._autocast = _autocast_dtype(self.device) if autocast else None
         self._channels_last = channels_last
         self._streams: WeakSet[VideoStream] = WeakSet()
@@ -117,7 +124,9 @@ class VISInferencer:
         """
         labels = self._find_labels(classes)
         reader = VideoReader(source, fps, start, end, stride)
-        stream = VideoStream(reader, self.start_run(), self.batch_size, self.classes, labels)
+        stream = VideoStream(
+            reader, self.start_run(), self.batch_size, self.classes, self.category_ids, labels
+        )
         self._streams.add(stream)
         return stream
 
@@ -233,6 +242,7 @@ class VideoStream:
         expected_frames (int | None): The same or, where it tells its duration alone, roughly.
         is_camera (bool): Whether the source is a camera, which has no end of its own.
         classes (tuple[str, ...]): Class names, indexed by label.
+        category_ids (tuple[int, ...]): Category ids, likewise; see :class:`VISInferencer`.
         tracks (InstanceData | None): After the last result: instances_id, labels and scores of
             all tracks where the method decides on them at the end; otherwise None, and a track's
             class and score are the majority and the mean of its frames'.
@@ -254,12 +264,13 @@ class VideoStream:
         run: "ModelRun",
         batch_size: int,
         classes: tuple[str, ...],
+        category_ids: tuple[int, ...],
         labels: Tensor | None,
     ):
         self.name, self.source = reader.name, reader.source
         self.fps, self.size, self.num_frames = reader.fps, reader.size, reader.num_frames
         self.expected_frames, self.is_camera = reader.expected_frames, reader.is_camera
-        self.classes = classes
+        self.classes, self.category_ids = classes, category_ids
         self.tracks: InstanceData | None = None
         self.complete = self.closed = False
         self._reader = reader

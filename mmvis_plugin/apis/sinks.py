@@ -396,8 +396,8 @@ class JSONSink(_SpooledSink):
     Args:
         path: Target, ending in ``.json``.
         video_id: Of the video in the annotation file.
-        category_ids: Category id by class name. By default categories count from 1 in the order of
-            the model's classes, as those of YouTube-VIS, OVIS and ShapesVIS do.
+        category_ids: Category id by class name. By default those of the data that the model was
+            trained on; see :class:`~mmvis_plugin.apis.VISInferencer`.
 
     Raises:
         ValueError: When the first frame comes, if a class has no category id.
@@ -416,7 +416,7 @@ class JSONSink(_SpooledSink):
         self._category_ids = category_ids
 
     def _open(self, video: VideoStream) -> None:
-        ids = self._category_ids or {name: i for i, name in enumerate(video.classes, 1)}
+        ids = self._category_ids or dict(zip(video.classes, video.category_ids, strict=True))
         missing = [name for name in video.classes if name not in ids]
         if missing:
             raise ValueError(f"{self.path}: no category id for the classes {', '.join(missing)}")

@@ -41,11 +41,11 @@ test_dataloader = dict(
 CLASSES = ["ball", "box"]
 
 
-def write_inputs(folder, look_ahead=3, score=0.875, **settings):
+def write_inputs(folder, look_ahead=3, score=0.875, category_ids=None, **settings):
     """A config of the fake model and a checkpoint for it; returns their paths."""
     config, checkpoint = folder / "red.py", folder / "red.pth"
     config.write_text(CONFIG.format(look_ahead=look_ahead) + f"model.update({settings})\n")
-    meta = {"dataset_meta": {"classes": CLASSES}}
+    meta = {"dataset_meta": {"classes": CLASSES, "category_ids": category_ids}}
     torch.save({"state_dict": {"score": torch.tensor(score)}, "meta": meta}, checkpoint)
     return config, checkpoint
 

@@ -162,6 +162,18 @@ def test_class_names_come_from_checkpoint_then_config(config, tmp_path):
         classes({})
 
 
+def test_category_ids_come_from_the_checkpoint(config, tmp_path):
+    def build(ids):
+        meta = {"classes": CLASSES, "category_ids": ids}
+        return build_video_segmentor(
+            config, save_checkpoint(tmp_path / "m.pth", dataset_meta=meta), "cpu"
+        )
+
+    assert build((2, 1)).dataset_meta == {"classes": ("ball", "box"), "category_ids": (2, 1)}
+    with pytest.raises(CheckpointError, match=r"m\.pth: its meta has 1 category_ids for 2 classes"):
+        build((2,))
+
+
 def test_pretrained_weights_are_not_looked_up(config, checkpoint):
     init = {"type": "Pretrained", "checkpoint": "https://example.invalid/r50.pth"}
     options = {"model.backbone": {"depth": 50, "init_cfg": init}, "model.init_cfg": init}

@@ -16,7 +16,7 @@ import numpy as np
 import pycocotools.mask as mask_utils
 import pytest
 import torch
-from fake_segmentor import write_inputs
+from fake_segmentor import make_frame, write_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine.structures import InstanceData
@@ -30,6 +30,7 @@ from mmvis_plugin.apis import (
     MOTSSink,
     VideoReader,
     VideoSink,
+    VISInferencer,
 )
 from mmvis_plugin.apis.sinks import default_enlargement, id_map
 from mmvis_plugin.utils.rle import encode_masks
@@ -44,7 +45,13 @@ PARTIAL = ("t.partial.mp4", "t.partial.json", "t.partial.csv", "t.partial.txt", 
 
 def make_video(tracks=None, size=SIZE, classes=("ball", "box", "cone")):
     return SimpleNamespace(
-        name="v", fps=FPS, size=size, classes=classes, tracks=tracks, complete=True
+        name="v",
+        fps=FPS,
+        size=size,
+        classes=classes,
+        category_ids=tuple(range(1, len(classes) + 1)),
+        tracks=tracks,
+        complete=True,
     )
 
 
@@ -182,6 +189,17 @@ class TestJSON:
             video.tracks = final
         (entry,) = json.loads((tmp_path / "t.json").read_text())
         assert (entry["category_id"], entry["score"]) == (33, 0.25)
+
+    def test_category_ids_are_those_of_the_training_data(self, tmp_path):
+        config, checkpoint = write_inputs(tmp_path, category_ids=(2, 1))
+        with (
+            VISInferencer(config, checkpoint, "cpu") as inferencer,
+            JSONSink(tmp_path / "t.json") as sink,
+        ):
+            for result in inferencer([make_frame(number) for number in range(5)]):
+                sink.write(result)
+        (entry,) = json.loads((tmp_path / "t.json").read_text())
+        assert inferencer.classes[1] == "box" and entry["category_id"] == 1
 
     def test_class_without_a_category_is_an_error(self, tmp_path):
         with pytest.raises(ValueError, match="no category id for the classes box, cone"):
