@@ -1,6 +1,7 @@
 """The tools that show what is inside a model: what is in their pictures."""
 
 import json
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -464,6 +465,28 @@ def test_points_are_drawn_where_they_are_brighter_with_more_weight(looks):
     bars = module.draw_bars(np.array([0.1, 0.4, 0.2]), (80, 90, 3), (1, 2, 3))
     heights = (bars == (1, 2, 3)).all(axis=-1).sum(axis=0)
     assert heights[[15, 45, 75]].tolist() == [20, 80, 40]
+
+
+@pytest.mark.parametrize("key, first", [(1, 0), (20, 17), (29, 24)])
+def test_of_a_long_video_a_window_is_held(monkeypatch, key, first):
+    module = load_script("tools/analysis_tools/show_sampling_points.py")
+    images, most = [], 0
+
+    def read(model, reader, stop):
+        nonlocal most
+        for number in range(stop):
+            image = np.full((1, 1, 3), number)
+            images.append(weakref.ref(image))
+            yield ModelFrame(image, None, {})
+            del image
+            most = max(most, sum(ref() is not None for ref in images))
+
+    monkeypatch.setattr(module, "model_frames", read)
+    model = SimpleNamespace(windows=SimpleNamespace(length=6))
+    found, frames = module.read_window(model, SimpleNamespace(num_frames=30), key)
+    assert found == first
+    assert [frame.image[0, 0, 0] for frame in frames] == list(range(first, first + 6))
+    assert most <= 6 + 1
 
 
 def test_sampling_points_from_the_command_line(tool, video, tmp_path):

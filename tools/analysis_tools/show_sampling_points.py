@@ -12,6 +12,7 @@ The frames are those of one window, all of a video that is no longer than that. 
 the painted video in the first window; later ones are linked to it by their masks.
 """
 
+from collections import deque
 from typing import NamedTuple
 
 import cv2
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from mmvis_plugin.apis import VideoReader
 from mmvis_plugin.models import MSSTSVIS
 from mmvis_plugin.visualization import track_color
 from mmvis_plugin.visualization.cli import (
@@ -93,17 +95,14 @@ def show(args) -> None:
     model = open_model(args, MSSTSVIS)
     with open_video(args) as reader:
         key = frame_at(args.at, reader.num_frames)
-        length = min(model.windows.length, reader.num_frames)
-        first = min(max(key - length // 2, 0), reader.num_frames - length)
-        frames = list(tqdm(model_frames(model, reader, first + length), total=first + length))
-        frames = frames[first:]
+        first, frames = read_window(model, reader, key)
     looks = look(model, frames)
-    times = spread(length, args.frames)
+    times = spread(len(frames), args.frames)
     pictures = [resize_picture(frames[t].image, args.width) for t in times]
     captions = [str(first + t) for t in times]
 
     sections = [
-        Section(pictures, captions, f"{reader.name}, frames {first} to {first + length - 1}")
+        Section(pictures, captions, f"{reader.name}, frames {first} to {first + len(frames) - 1}")
     ]
     for query, track, label in best_queries(model, looks.scores, args.queries):
         name, score = model.dataset_meta["classes"][label], float(looks.scores[query].max())
@@ -123,6 +122,24 @@ def show(args) -> None:
         sections[-1].title = f"MS-STS attention of the positions in frame {key} to frame ..."
     sheet = heat_sheet(sections, args.columns, "part of the largest weight", 1)
     write_picture(sheet, args.out)
+
+
+def read_window(model: MSSTSVIS, reader: VideoReader, key: int) -> tuple[int, list[ModelFrame]]:
+    """Read a window with a frame in its middle, as far as the video reaches.
+
+    Args:
+        model: Tells how long a window is.
+        reader: The video, whose length is known.
+        key: The frame.
+
+    Returns:
+        tuple[int, list[ModelFrame]]: The window's first frame, and all of its frames.
+    """
+    length = min(model.windows.length, reader.num_frames)
+    first = min(max(key - length // 2, 0), reader.num_frames - length)
+    frames = tqdm(model_frames(model, reader, first + length), total=first + length)
+    # The frames before the window are let go as they come.
+    return first, list(deque(frames, maxlen=length))
 
 
 def look(model: MSSTSVIS, frames: list[ModelFrame]) -> Looks:
