@@ -81,6 +81,7 @@ def prepare(args: argparse.Namespace):
     if args.out:
         tools.set_result_file(cfg, args.out)
     if args.show_dir:
+        tools.video_evaluator(cfg, "--show-dir")
         hook = dict(type="TrackVisHook", out_dir=args.show_dir, score_thr=args.show_score_thr)
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), hook]
     return cfg

@@ -628,13 +628,30 @@ def set_result_file(cfg: Config, path: str) -> None:
         ConfigError: The config's test evaluator is not ``YTVISMetric``.
         OSError: The file cannot be written, which would be late to find out after the test.
     """
+    evaluator = video_evaluator(cfg, "--out")
+    check_writable(path)
+    evaluator["outfile_prefix"] = path.removesuffix(".json")
+
+
+def video_evaluator(cfg: Config, option: str) -> dict:
+    """The test evaluator that takes the tracks of videos; configs of image models have none.
+
+    Args:
+        cfg: Config.
+        option: What needs it, for the message.
+
+    Raises:
+        ConfigError: The config's test evaluator is not ``YTVISMetric``.
+    """
     evaluators = cfg.get("test_evaluator")
-    for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
-        if evaluator and evaluator["type"] == "YTVISMetric":
-            check_writable(path)
-            evaluator["outfile_prefix"] = path.removesuffix(".json")
-            return
-    raise ConfigError("--out needs a config whose test_evaluator is a YTVISMetric.")
+    evaluators = evaluators if isinstance(evaluators, list | tuple) else [evaluators]
+    for evaluator in filter(None, evaluators):
+        if _type_name(evaluator) == "YTVISMetric":
+            return evaluator
+    raise ConfigError(
+        f"{option} is for the tracks of videos: it needs a config whose test_evaluator is a "
+        "YTVISMetric, and that of an image model is not"
+    )
 
 
 # --- walking through configs ------------------------------------------------------------------

@@ -222,6 +222,8 @@ def test_results_need_a_json_name_and_a_video_metric(toy_config, tool, tmp_path,
     assert "--out must end in .json" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="^error: --out .*YTVISMetric"):
         tool("test", toy_config(), checkpoint, "--out", "results.json")
+    with pytest.raises(SystemExit, match="^error: --show-dir .*YTVISMetric"):
+        tool("test", toy_config(), checkpoint, "--show-dir", tmp_path / "tracks")
 
 
 @pytest.mark.parametrize("name", ["train", "test"])

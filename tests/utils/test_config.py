@@ -234,6 +234,8 @@ def test_results_go_to_the_video_metric(tmp_path):
         tools.set_result_file(cfg, f"{tmp_path}/out")
     with pytest.raises(ConfigError, match="YTVISMetric"):
         tools.set_result_file(Config(dict(test_evaluator=dict(type="CocoMetric"))), "x.json")
+    with pytest.raises(ConfigError, match="^--show-dir .*YTVISMetric"):
+        tools.video_evaluator(Config(dict(model=dict())), "--show-dir")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
