@@ -11,7 +11,6 @@ and ``k`` alone, so a larger dataset begins with the videos of a smaller one.
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from ..utils.files import creating
 from .categories import CATEGORIES
 
 VERSION = "1.0"
@@ -584,30 +584,26 @@ def make_shapes_vis(
     if root.exists() and any(root.iterdir()):
         raise FileExistsError(f"{root} is not empty: remove it or write to another folder")
 
-    unfinished = root.with_name(root.name + ".partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
     names = CATEGORIES[categories]
     counts = dict(train=train_videos, valid=valid_videos)
     jobs = [(split, index) for split in SPLITS for index in range(counts[split])]
     datasets = {split: _empty_dataset(split, seed, names) for split in SPLITS}
-    write = partial(
-        _write_video, unfinished, seed=seed, length=length, size=size, num_classes=len(names)
-    )
-    with ProcessPoolExecutor(min(len(jobs), os.cpu_count())) as pool:
-        written = pool.map(write, *zip(*jobs, strict=True))
-        for (split, _), (video, annotations) in zip(
-            jobs, progress(written, len(jobs)), strict=True
-        ):
-            dataset = datasets[split]
-            dataset["videos"].append(video)
-            for annotation in annotations:
-                identity = dict(id=len(dataset["annotations"]) + 1, video_id=video["id"])
-                dataset["annotations"].append(identity | annotation)
-    for split, dataset in datasets.items():
-        (unfinished / f"{split}.json").write_text(json.dumps(dataset))
-    if root.exists():
-        root.rmdir()
-    unfinished.rename(root)
+    with creating(root) as unfinished:
+        write = partial(
+            _write_video, unfinished, seed=seed, length=length, size=size, num_classes=len(names)
+        )
+        with ProcessPoolExecutor(min(len(jobs), os.cpu_count())) as pool:
+            written = pool.map(write, *zip(*jobs, strict=True))
+            for (split, _), (video, annotations) in zip(
+                jobs, progress(written, len(jobs)), strict=True
+            ):
+                dataset = datasets[split]
+                dataset["videos"].append(video)
+                for annotation in annotations:
+                    identity = dict(id=len(dataset["annotations"]) + 1, video_id=video["id"])
+                    dataset["annotations"].append(identity | annotation)
+        for split, dataset in datasets.items():
+            (unfinished / f"{split}.json").write_text(json.dumps(dataset))
     return {split: root / f"{split}.json" for split in SPLITS}
 
 

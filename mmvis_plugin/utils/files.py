@@ -1,10 +1,11 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +56,32 @@ def check_writable(path: str | os.PathLike) -> None:
             f"{path} cannot be written, no file can be made in its folder ({error.strerror}): "
             "name another file"
         ) from error
+
+
+@contextmanager
+def creating(folder: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary folder that becomes ``folder`` if all goes well, and is removed otherwise.
+
+    Args:
+        folder: Target, new or empty; it may be a link to such a folder.
+
+    Yields:
+        Path: A new folder to write to, beside the target.
+
+    Raises:
+        OSError: If the target is not empty or cannot be made.
+    """
+    folder = Path(folder).resolve()  # a link cannot be replaced by a folder
+    if folder.exists():
+        folder.rmdir()  # at once: where this fails, as at a mount point, nothing is written in vain
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_bytes(data: bytes, path: str | os.PathLike) -> None:

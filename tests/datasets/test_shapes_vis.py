@@ -220,3 +220,10 @@ def test_an_existing_folder_is_not_overwritten(tmp_path):
     (tmp_path / "kept").write_text("mine")
     with pytest.raises(FileExistsError, match="not empty"):
         make_shapes_vis(tmp_path, train_videos=1, valid_videos=1)
+
+
+def test_an_empty_folder_may_be_linked(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "disk")
+    written = make_shapes_vis(tmp_path / "data", train_videos=1, valid_videos=1)
+    assert written["valid"] == tmp_path / "data" / "valid.json" and written["valid"].is_file()

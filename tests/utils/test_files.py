@@ -4,7 +4,14 @@ import os
 
 import pytest
 
-from mmvis_plugin.utils.files import check_writable, natural_key, replacing, write_json, write_text
+from mmvis_plugin.utils.files import (
+    check_writable,
+    creating,
+    natural_key,
+    replacing,
+    write_json,
+    write_text,
+)
 
 
 def test_writes_and_replaces_and_makes_folders(tmp_path):
@@ -50,6 +57,24 @@ def test_what_cannot_be_written_is_told_before(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.TemporaryFile", read_only)
     with pytest.raises(OSError, match=r"/b\.json cannot be written, .* \(Read-only file system\)"):
         check_writable(tmp_path / "b.json")
+
+
+def test_folder_is_there_when_it_is_whole(tmp_path):
+    elsewhere = tmp_path / "disk" / "shapes"
+    elsewhere.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(elsewhere)
+    for target in (tmp_path / "a" / "new", tmp_path / "link"):
+        with pytest.raises(KeyboardInterrupt), creating(target) as temporary:
+            (temporary / "half").touch()
+            raise KeyboardInterrupt
+        with creating(target) as temporary:
+            (temporary / "whole").touch()
+            assert not target.exists() and str(os.getpid()) in temporary.name
+        assert os.listdir(target) == ["whole"]
+    assert (tmp_path / "link").is_symlink() and os.listdir(elsewhere.parent) == ["shapes"]
+    with pytest.raises(OSError, match="not empty"), creating(elsewhere):
+        pytest.fail("the work was begun")
+    assert os.listdir(elsewhere) == ["whole"]
 
 
 def test_the_suffix_stays(tmp_path):
