@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 
+from mmvis_plugin.models.layers import pairwise_soft_iou
 from mmvis_plugin.models.layers.window_linking import (
     TrackLinker,
     WindowedSegmentor,
@@ -126,6 +127,19 @@ class TestMatchTracks:
     def test_another_class_is_no_obstacle(self):
         masks = torch.stack([box_mask((0, 4))])
         assert match_tracks(masks, torch.tensor([1]), masks, torch.tensor([2])).tolist() == [0]
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_large_masks_under_autocast(self, dtype):
+        """Above 65,504 cells an intersection in float16 is infinite, and above 256 one rounds."""
+        masks = torch.ones(2, 2, 40_000)
+        masks[0, :, 35_001:] = 0
+        masks[1, :, :4_999] = 0
+        labels = torch.zeros(2, dtype=torch.long)
+        iou = pairwise_soft_iou(masks.flatten(1), masks.flatten(1))
+        with torch.autocast("cpu", dtype):
+            assert torch.equal(pairwise_soft_iou(masks.flatten(1), masks.flatten(1)), iou)
+            assert match_tracks(masks.flip(0), labels, masks, labels).tolist() == [1, 0]
+        assert iou.diagonal().tolist() == [1, 1]
 
     @pytest.mark.parametrize("counts", [(0, 0), (0, 3), (3, 0)])
     def test_nothing_to_match(self, counts):

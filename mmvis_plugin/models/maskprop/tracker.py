@@ -137,4 +137,5 @@ def matching_scores(clip: ClipTracks, others: Sequence[ClipTracks]) -> Tensor:
         aligned[rows, here] = other.masks[:, first - other.first : last - other.first + 1]
         shared[rows, here] = 1
     overlaps = pairwise_soft_iou(clip.masks.transpose(0, 1), aligned.transpose(0, 1))
-    return torch.einsum("fnm,mf->nm", overlaps, shared) / shared.sum(1)
+    # No matrix product, which autocast would round.
+    return (overlaps * shared.T[:, None]).sum(0) / shared.sum(1)
