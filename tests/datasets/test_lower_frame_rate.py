@@ -46,6 +46,17 @@ def test_every_nth_frame_stays(tool):
     assert tool.lower_frame_rate(before, 1)["annotations"][1]["segmentations"][1] == a
 
 
+def test_lists_over_frames_of_any_name_are_cut(tool):
+    before = content()
+    before["videos"][0] |= dict(tags=list("abcde"), times=[0, 1, 2, 3, 4])
+    before["annotations"][0] |= dict(occlusion=list("vwxyz"), bboxes=None, colors=["red"])
+    after = tool.lower_frame_rate(before, 2)
+    (one,), (track,) = after["videos"], after["annotations"]
+    assert one["times"] == [0, 2, 4] and one["tags"] == list("abcde")
+    assert track["occlusion"] == list("vxz")
+    assert track["bboxes"] is None and track["colors"] == ["red"]
+
+
 def test_the_result_is_a_dataset(tool, tmp_path, monkeypatch, capsys):
     root = write_content(tmp_path, content())
     arguments = ["lower_frame_rate.py", str(root / "train.json"), "--stride", "2"]

@@ -63,17 +63,19 @@ def lower_frame_rate(content: dict, stride: int) -> dict:
     if stride < 1:
         raise ValueError(f"the stride must be at least 1, got {stride}")
 
-    def thinned(record: dict, keys: tuple[str, ...]) -> dict:
-        return record | {key: record[key][::stride] for key in keys if record.get(key)}
+    def thinned(record: dict, length: int) -> dict:
+        """Every list over frames is cut, also those that only some datasets have (occlusion)."""
+        lists = {key: value for key, value in record.items() if isinstance(value, list)}
+        lists.pop("tags", None)  # of the whole video, however many there are
+        cut = {key: values[::stride] for key, values in lists.items() if len(values) == length}
+        return record | cut
 
-    videos = [thinned(video, ("file_names",)) for video in content["videos"]]
+    videos = [thinned(video, len(video["file_names"])) for video in content["videos"]]
     for video in videos:
         video["length"] = len(video["file_names"])
     result = content | dict(videos=videos)
     if content.get("annotations"):
-        tracks = [
-            thinned(track, ("segmentations", "bboxes", "areas")) for track in content["annotations"]
-        ]
+        tracks = [thinned(track, len(track["segmentations"])) for track in content["annotations"]]
         for track in tracks:
             track["length"] = len(track["segmentations"])
         result["annotations"] = [track for track in tracks if any(track["segmentations"])]
