@@ -65,9 +65,12 @@ def evaluate_hota(
         :data:`ALPHAS`, and ``per_alpha``: the same as lists of 19.
 
     Raises:
-        ValueError: The annotations or an entry of the results are malformed; says where.
+        ValueError: The annotations or an entry of the results are malformed; says where. Or the
+            annotations list no categories.
     """
     gt, tracks = load_tracks(gt, results)
+    if not gt.categories:
+        raise ValueError("the annotations list no categories, so there is nothing to score")
     sums = defaultdict(lambda: np.zeros((7, len(ALPHAS))))
     parts = by_video_and_class(gt, tracks, score_threshold, progress)
     for (_, category), chosen, annotated, length in parts:

@@ -92,6 +92,9 @@ def test_no_results_and_no_annotations():
     gt["annotations"] = []
     assert evaluate_hota(gt, results)["class_combined"]["HOTA"] == 0
     assert evaluate_hota(gt, [])["class_combined"]["HOTA"] == 0
+    gt["categories"] = []
+    with pytest.raises(ValueError, match="no categories"):
+        evaluate_hota(gt, [])
 
 
 def test_score_threshold_leaves_tracks_out():
