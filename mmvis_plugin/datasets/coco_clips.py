@@ -95,6 +95,7 @@ class COCOClips(YTVISDataset):
     """
 
     items = "images"
+    file_words = "image {}: file {}"
 
     def __init__(
         self,

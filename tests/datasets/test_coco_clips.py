@@ -270,12 +270,12 @@ def test_wrong_arguments(coco):
 def test_missing_images(coco):
     (coco / "images/0010.png").unlink()
     data = dataset(coco, pipeline=pipeline(CLIP))
-    with pytest.raises(DatasetError, match=r"video 10: frame file .*0010.png does not exist"):
+    with pytest.raises(DatasetError, match=r"^image 10: file .*0010.png does not exist"):
         data[FrameIndex(1, 18, 0)]
-    with pytest.raises(DatasetError, match=r"video 10: frame file .*0010.png does not exist"):
+    with pytest.raises(DatasetError, match=r"json: image 10: file .*0010.png does not exist"):
         dataset(coco, check_frames="all")
     (coco / "images/0030.png").unlink()
-    with pytest.raises(DatasetError, match=r"video 30: frame file .*0030.png does not exist"):
+    with pytest.raises(DatasetError, match=r"json: image 30: file .*0030.png does not exist"):
         dataset(coco)
     assert len(dataset(coco, check_frames="none")) == 3
 

@@ -86,6 +86,7 @@ class LoadImageClip(BaseTransform):
         self.blur_prob = blur_prob
         self.blur_sizes = tuple(blur_sizes)
         self.load = LoadFrame(backend_args=backend_args)
+        self.load.where = "image {video_id}: file {img_path}"
 
     def transform(self, results: dict) -> dict:
         if len(set(results["img_path"])) != 1:

@@ -21,8 +21,10 @@ class LoadFrame(LoadImageFromFile):
         DatasetError: If the file is missing, is no image, or is not as large as the JSON says.
     """
 
+    where = "video {video_id}: frame file {img_path}"  # what messages call the file
+
     def transform(self, results: dict) -> dict:
-        where = f"video {results['video_id']}: frame file {results['img_path']}"
+        where = self.where.format_map(results)
         try:
             loaded = super().transform(results)
         except FileNotFoundError as error:
