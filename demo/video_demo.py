@@ -30,7 +30,8 @@ from mmvis_plugin.apis import (
     VideoStream,
     VISInferencer,
 )
-from mmvis_plugin.apis.sinks import default_enlargement
+from mmvis_plugin.apis.sinks import default_enlargement, visible_tracks
+from mmvis_plugin.apis.track_spool import final_labels
 from mmvis_plugin.utils.checkpoint import CheckpointError, forbid_unsafe_loading
 from mmvis_plugin.visualization import TrackVisualizer
 from mmvis_plugin.visualization.cli import add_frame_range, add_model_options
@@ -206,18 +207,13 @@ class Run:
 
     def add(self, result: FrameResult, score_thr: float) -> None:
         self.num_frames += 1
-        for track in result.tracks:
-            if track.score >= score_thr:
+        for track in visible_tracks(result, score_thr):
+            if track.area:
                 self.votes[track.id][track.label] += 1
 
     def labels(self) -> Counter:
-        """Tracks per label: the method's own final label, or the one most frames gave."""
-        final = {track: votes.most_common(1)[0][0] for track, votes in self.votes.items()}
-        tracks = self.video.tracks
-        if tracks is not None:
-            decided = zip(tracks.instances_id.tolist(), tracks.labels.tolist(), strict=True)
-            final.update((track, label) for track, label in decided if track in final)
-        return Counter(final.values())
+        """Tracks per label, those that the table of tracks has."""
+        return Counter(final_labels(self.votes, self.video).values())
 
 
 def run(args: argparse.Namespace) -> int:

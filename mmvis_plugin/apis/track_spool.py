@@ -1,8 +1,8 @@
 """Observations of tracks on disk: written frame by frame, read track by track."""
 
 import sqlite3
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -93,30 +93,22 @@ class TrackSpool:
         )
 
     def summaries(self, video: VideoStream) -> Iterator[TrackSummary]:
-        """The tracks, in the order of their ids.
-
-        Where the method decides on tracks, those it does not name are of a class that nobody asked
-        for, whatever single frames take them for.
-        """
-        final = None
+        """The tracks, in the order of their ids; see :func:`final_labels`."""
+        votes = defaultdict(Counter)
+        for track, label, frames in self._database.execute(
+            "SELECT track, label, COUNT(*) FROM observations GROUP BY track, label ORDER BY track"
+        ):
+            votes[track][label] = frames
+        decided = {}
         if video.tracks is not None:
-            decided = (video.tracks.labels.tolist(), video.tracks.scores.tolist())
-            ids = video.tracks.instances_id.tolist()
-            final = dict(zip(ids, zip(*decided, strict=True), strict=True))
-        for (track,) in self._database.execute("SELECT DISTINCT track FROM observations"):
-            if final is not None and track not in final:
-                continue
-            labels, scores, first, last = Counter(), [], None, None
+            ids, scores = video.tracks.instances_id.tolist(), video.tracks.scores.tolist()
+            decided = dict(zip(ids, scores, strict=True))
+        for track, label in final_labels(votes, video).items():
+            scores, first, last = [], None, None
             for seen in self.observations(track):
-                labels[seen.label] += 1
                 scores.append(seen.score)
                 first, last = seen.frame if first is None else first, seen.frame
-            if final is None:
-                # Of classes with as many frames the first in the list, as YTVISMetric decides.
-                label = max(labels, key=lambda label: (labels[label], -label))
-                score = float(np.mean(scores))
-            else:
-                label, score = final[track]
+            score = decided.get(track, float(np.mean(scores)))
             yield TrackSummary(track, label, score, first, last, len(scores))
 
     def observations(self, track: int) -> Iterator[Observation]:
@@ -132,3 +124,27 @@ class TrackSpool:
         """Remove the spool."""
         self._database.close()
         self._path.unlink(missing_ok=True)
+
+
+def final_labels(votes: Mapping[int, Counter], video: VideoStream) -> dict[int, int]:
+    """What tracks are in the end: what the method decided, else what most frames say.
+
+    Where the method decides on tracks, those it does not name are of a class that nobody asked
+    for, whatever single frames take them for: they are left out.
+
+    Args:
+        votes: How many frames give each track each label, by id.
+        video: The video, after its last result.
+
+    Returns:
+        dict[int, int]: Labels by id, in the order of ``votes``.
+    """
+    if video.tracks is not None:
+        ids, labels = video.tracks.instances_id.tolist(), video.tracks.labels.tolist()
+        decided = dict(zip(ids, labels, strict=True))
+        return {track: decided[track] for track in votes if track in decided}
+    # Of classes with as many frames the first in the list, as YTVISMetric decides.
+    return {
+        track: max(labels, key=lambda label: (labels[label], -label))
+        for track, labels in votes.items()
+    }

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -12,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 from fake_segmentor import make_frame, write_file, write_inputs
+from mmengine.structures import InstanceData
 from scripts import load_script
 
 from mmvis_plugin.apis import VideoReader, VideoWriter
+from mmvis_plugin.apis.inference import TrackedObject
 from mmvis_plugin.visualization import track_color
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -385,6 +388,31 @@ class TestWindow:
         monkeypatch.setattr(cv2, "namedWindow", no_windows)
         code, _, error = run(demo, capsys, *inputs, "--show")
         assert code == 1 and "error: --show: this OpenCV cannot open windows" in error
+
+
+class TestSummary:
+    """A track is counted under the class that it has in the files."""
+
+    def counted(self, demo, labels, tracks):
+        this = demo.Run(SimpleNamespace(tracks=tracks))
+        mask = {"size": [2, 2], "counts": "04"}
+        for label in labels:
+            track = TrackedObject(7, label, "", 0.9, (0, 0, 2, 2), mask)
+            unsure, empty = track._replace(score=0.1), track._replace(rle={**mask, "counts": "4"})
+            others = [unsure._replace(id=8), empty._replace(id=9)]
+            this.add(SimpleNamespace(tracks=[track, *others]), score_thr=0.3)
+        return this.labels()
+
+    def test_of_classes_with_as_many_frames_the_first_in_the_list(self, demo):
+        assert self.counted(demo, [3, 3, 1, 1], None) == {1: 1}
+        assert self.counted(demo, [3, 3, 1], None) == {3: 1}
+
+    def test_what_the_method_did_not_decide_on_is_left_out(self, demo):
+        decided = InstanceData(
+            instances_id=torch.tensor([7]), labels=torch.tensor([2]), scores=torch.tensor([0.9])
+        )
+        assert self.counted(demo, [3, 3, 1], decided) == {2: 1}
+        assert self.counted(demo, [3, 3, 1], decided[:0]) == {}
 
 
 def test_of_many_classes_some_are_named(demo):
