@@ -12,6 +12,7 @@ from itertools import count, islice
 from numbers import Integral
 from pathlib import Path
 from typing import NamedTuple
+from weakref import finalize
 
 import av
 import cv2
@@ -229,6 +230,8 @@ class VideoWriter:
         encoder = _h264_encoder()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        # Also of a writer that is never closed, at the latest when the interrupted program ends.
+        self._remove = finalize(self, self._temporary.unlink, missing_ok=True)
         # The index goes in front of the frames, so that a browser can start to play at once.
         self._container = av.open(
             _no_address(self._temporary), "w", format="mp4", options={"movflags": "+faststart"}
@@ -308,6 +311,7 @@ class VideoWriter:
             self._container = None
             self.path = Path(path or self.path)
             os.replace(self._temporary, self.path)
+            self._remove.detach()  # the next writer to this path has the same temporary name
         except BaseException:
             self.discard()
             raise
@@ -319,7 +323,7 @@ class VideoWriter:
             if container is not None:
                 container.close()
         finally:
-            self._temporary.unlink(missing_ok=True)
+            self._remove()
 
     def __enter__(self) -> "VideoWriter":
         return self

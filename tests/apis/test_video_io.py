@@ -1,3 +1,4 @@
+import gc
 import time
 from fractions import Fraction
 
@@ -399,6 +400,21 @@ def test_unfinished_video_never_has_the_final_name(tmp_path):
         assert not path.exists() and len(list(path.parent.iterdir())) == 1
         raise KeyError
     assert list(path.parent.iterdir()) == []
+
+
+def test_a_writer_that_is_never_closed_leaves_nothing(tmp_path):
+    frame = solid((16, 16), BGR[0])
+    first, closed = (VideoWriter(tmp_path / f"{name}.mp4", 25, (16, 16)) for name in "ab")
+    first.write(frame)
+    closed.write(frame)
+    closed.close()
+    again = VideoWriter(closed.path, 25, (16, 16))
+    again.write(frame)
+    del first, closed
+    gc.collect()
+    assert len(list(tmp_path.iterdir())) == 2  # b.mp4 and what is to replace it
+    again.close()
+    assert list(tmp_path.iterdir()) == [tmp_path / "b.mp4"]
 
 
 def test_failed_rewrite_keeps_the_old_video(tmp_path):

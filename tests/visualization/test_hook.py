@@ -1,3 +1,4 @@
+import gc
 from types import SimpleNamespace
 
 import cv2
@@ -115,3 +116,16 @@ def test_video_whose_end_was_not_tested_is_closed(tmp_path):
     hook.after_test_iter(runner, 0, None, outputs(dataset.videos[0], [0, 1, 2]))
     hook.after_test_epoch(runner)
     assert len(list(VideoReader(tmp_path / "out" / "seq.mp4"))) == 3
+
+
+def test_an_interrupted_test_leaves_no_unfinished_video(tmp_path):
+    """MMEngine calls no hook when a test ends by an exception."""
+    dataset = make_dataset(tmp_path / "data", ["seq"], 5)
+    runner = SimpleNamespace(test_dataloader=SimpleNamespace(dataset=dataset))
+    hook = HOOKS.build(dict(type="TrackVisHook", out_dir=str(tmp_path / "out")))
+    hook.before_test_epoch(runner)
+    hook.after_test_iter(runner, 0, None, outputs(dataset.videos[0], [0, 1]))
+    assert len(list((tmp_path / "out").iterdir())) == 1
+    del hook
+    gc.collect()
+    assert list((tmp_path / "out").iterdir()) == []
