@@ -59,9 +59,13 @@ lint: setup  ## ruff's checks and formatting
 	$(PY) -m ruff format --check
 
 # $(call train_and_publish,CONFIG,NAME): trains a config and publishes weights/NAME.pth with its
-# provenance.
+# provenance. A copy stays beside the training until all weights are made, so that after an
+# interruption `make weights` goes on with the training that it fell into.
 define train_and_publish
-start=$$(date +%s); \
+if cmp -s weights/$(2).pth work_dirs/weights/$(2)/published.pth; then \
+	echo 'weights/$(2).pth is done; to train it again, remove work_dirs/weights/$(2)'; \
+else \
+	start=$$(date +%s); \
 	$(PY) tools/train.py $(1) --work-dir work_dirs/weights/$(2) && \
 	seconds=$$(($$(date +%s) - start)) && \
 	checkpoint=$$(cat work_dirs/weights/$(2)/last_checkpoint) && \
@@ -69,7 +73,9 @@ start=$$(date +%s); \
 	$(PY) tools/test.py $(1) "$$checkpoint" --work-dir work_dirs/weights/$(2)/test && \
 	$(PY) tools/model_converters/publish_weights.py "$$checkpoint" weights/$(2).pth \
 		--command 'tools/train.py $(1)' --seconds $$seconds \
-		--metrics work_dirs/weights/$(2)/test
+		--metrics work_dirs/weights/$(2)/test && \
+	cp weights/$(2).pth work_dirs/weights/$(2)/published.pth; \
+fi
 endef
 
 # More training videos for the detector; the validation videos are the same.
@@ -87,6 +93,7 @@ weights: setup $(DATA)/valid.json $(DATA)_large/valid.json  ## train the shipped
 	$(call train_and_publish,configs/efficientvis/efficientvis_r18_shapes.py,efficientvis_r18_shapes)
 	$(call train_and_publish,configs/mssts/seqformer_r18_image_shapes.py,seqformer_r18_image_shapes)
 	$(call train_and_publish,configs/mssts/mssts_r18_shapes.py,mssts_r18_shapes)
+	rm -f work_dirs/weights/*/published.pth  # the next time all are trained anew
 
 clean:  ## remove the environments and caches; data/ and work_dirs/ stay
 	rm -rf .venv .venv-openmmlab build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 import zipfile
 from configparser import ConfigParser
 from pathlib import Path
@@ -273,6 +274,49 @@ class TestSetupEnv:
         with pytest.raises(setup_env.SetupError, match="the reason"):
             pip.run("a step", ["-c", "import sys; print('the reason'); sys.exit(3)"])
         assert (tmp_path / "log").read_text() == "the reason\n"
+
+
+class TestMakeWeights:
+    PYTHON = """#!/bin/sh
+    case $1 in
+    *train.py)
+        echo $2 >> trained
+        [ "$2" != "$(cat fails)" ] || exit 1
+        mkdir -p $4; echo checkpoint > $4/last_checkpoint;;
+    *publish_weights.py) mkdir -p weights; echo "$@" > $3;;
+    esac
+    """
+
+    @pytest.fixture
+    def make(self, tmp_path):
+        """Function: `make weights`, in which training fails at a config; returns what it trains."""
+        shutil.copy(ROOT / "Makefile", tmp_path)
+        python = tmp_path / "bin/python"
+        python.parent.mkdir()
+        python.write_text(textwrap.dedent(self.PYTHON))
+        python.chmod(0o755)
+        data = [f"-odata/{name}/valid.json" for name in ("shapes_vis", "shapes_vis_large")]
+
+        def run(fails=""):
+            (tmp_path / "fails").write_text(fails)
+            (tmp_path / "trained").write_text("")
+            command = ["make", "weights", "-osetup", *data, "VENV=."]
+            env = dict(os.environ, MAKEFLAGS="")  # the tests may be run by make themselves
+            done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+            assert (done.returncode == 0) == (fails == ""), done.stderr
+            return (tmp_path / "trained").read_text().split()
+
+        return run
+
+    def test_after_an_interruption_it_goes_on(self, make, tmp_path):
+        every = make()
+        assert len(every) == len(set(every)) == 10
+        assert make(fails=every[3]) == every[:4]
+        assert make(fails=every[6]) == every[3:7]
+        # A file that is not what was published is made again.
+        (tmp_path / "weights" / f"{Path(every[1]).stem}.pth").write_text("an older one")
+        assert make() == [every[1], *every[6:]]
+        assert make() == every
 
 
 class TestPublishWeights:
