@@ -126,6 +126,11 @@ def test_frames_come_out_at_their_original_size(model):
     assert sorted(shown) == tracks.instances_id.tolist()
 
 
+def test_a_clip_has_a_frame():
+    with pytest.raises(ValueError, match="clip_length must be at least 1, got 0"):
+        build(clip_length=0)
+
+
 def test_bfloat16_autocast(model):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         results, tracks = run(model, video(0, 6), 6)

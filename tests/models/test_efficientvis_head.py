@@ -11,6 +11,7 @@ from mmengine.registry import init_default_scope
 from torch.utils.checkpoint import checkpoint
 
 from mmvis_plugin.models.efficientvis import tracklet_head
+from mmvis_plugin.models.efficientvis.temporal_dynamic_conv import adaptive_weights
 from mmvis_plugin.models.efficientvis.tracklet_head import mean_over_time
 
 CHANNELS, HIDDEN, CLASSES, SIZE, GRID = 16, 4, 3, 6, 3
@@ -435,6 +436,13 @@ def test_checkpointing_changes_neither_losses_nor_gradients(changes, monkeypatch
     for name, gradient in plain.items():
         assert gradient.abs().max() > 0 or "temporal_attention" in name, name
         torch.testing.assert_close(checkpointed[name], gradient)
+
+
+def test_adaptive_weights_are_not_rounded_under_autocast():
+    filtered, exists = random(2, 3, 4, CHANNELS), torch.ones(2, 3, dtype=torch.bool)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        weights = adaptive_weights(filtered, exists)
+    assert weights.equal(adaptive_weights(filtered, exists))
 
 
 def test_autocast_keeps_boxes_classes_and_masks_in_float32():

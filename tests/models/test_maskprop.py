@@ -212,6 +212,9 @@ def test_wrong_settings_are_named():
     settings.detector.pop("init_cfg")
     with pytest.raises(ValueError, match="key_masks is 'both'"):
         MODELS.build(dict(settings, key_masks="both"))
+    for changes in (dict(reach=-1), dict(max_overlap=-0.5), dict(max_overlap=1.5)):
+        with pytest.raises(ValueError, match="reach .* max_overlap .* got"):
+            MODELS.build(settings | changes)
     settings.detector = dict(type="RetinaNet", **_retinanet_parts())
     with pytest.raises(TypeError, match="RetinaNet has no roi_head"):
         MODELS.build(settings)

@@ -29,6 +29,17 @@ def test_a_better_part_drops_the_whole():
     assert distinct_instances(masks, torch.tensor([0.6, 0.9]), 0.5).tolist() == [False, True]
 
 
+def test_shares_are_not_rounded_under_autocast():
+    """100,003 of 200,000 cells in common: more than half, by less than 16 bits tell."""
+    masks = torch.zeros(2, 1, 300_000)
+    masks[0, :, :200_000] = masks[1, :, 99_997:299_997] = 1
+    scores = torch.tensor([0.9, 0.8])
+    for dtype in (torch.bfloat16, torch.float16):
+        with torch.autocast("cpu", dtype=dtype):
+            assert distinct_instances(masks, scores, 0.5).tolist() == [True, False]
+            assert distinct_instances(masks, scores, 0.50002).tolist() == [True, True]
+
+
 def test_one_keeps_all():
     """Also where rounding makes a share of all larger, as for soft masks within a full one."""
     torch.manual_seed(0)

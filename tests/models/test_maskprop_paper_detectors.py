@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmdet.models.roi_heads import PointRendRoIHead, SCNetRoIHead, SparseRoIHead
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmdet.structures.bbox import bbox2roi
@@ -185,6 +186,11 @@ def test_detectors_that_cannot_give_masks_are_refused():
         check_detector(build(without_masks))
     with pytest.raises(TypeError, match="no roi_head"):
         check_detector(torch.nn.Identity())
+    detector = build(cascade())
+    for other in (PointRendRoIHead, SCNetRoIHead, SparseRoIHead):
+        detector.roi_head.__class__ = other
+        with pytest.raises(TypeError, match=f"CascadeRCNN has {other.__name__}"):
+            check_detector(detector)
 
 
 def test_a_semantic_branch_is_refused():

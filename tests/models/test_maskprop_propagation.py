@@ -51,6 +51,30 @@ def test_forward_equals_the_plain_order_of_steps():
     assert torch.allclose(fast, slow, atol=1e-4 * float(slow.abs().max()))
 
 
+def test_positions_are_not_rounded_under_bfloat16_autocast():
+    """An instance at the right edge of a wide frame, moved by a quarter of a cell."""
+    head = make_head()
+    torch.nn.init.constant_(head.offset.bias, 0.25)
+    frames = torch.randn(1, 1, 8, 6, 150)
+    masks = torch.zeros(1, 6, 150)
+    masks[:, :, 140:] = torch.linspace(0, 1, 10)
+    maps = torch.ones(1, 9, 6, 150)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        offsets = head.motion_offsets(frames[:, 0], frames)
+        moved = head._sample(maps, offsets, masks, torch.tensor([0]))
+    assert offsets.dtype == torch.bfloat16
+    torch.testing.assert_close(
+        moved, head._sample(maps, offsets.float(), masks, torch.tensor([0])), rtol=0, atol=1e-6
+    )
+
+
+def test_without_instances_nothing_is_computed(monkeypatch):
+    head = make_head()
+    monkeypatch.setattr(head, "forward", None)
+    frames = torch.randn(3, 8, 6, 7)
+    assert head.propagate(frames[0], frames, torch.zeros(0, 6, 7)).shape == (0, 3, 6, 7)
+
+
 def test_gradients_equal_the_plain_order_and_reach_the_offsets():
     head = make_head().double()
     randomise(head)

@@ -64,6 +64,9 @@ class EfficientVIS(VideoSegmentor):
         mask_threshold: Probability from which a pixel belongs to the mask.
         data_preprocessor: Config of a ``TrackDataPreprocessor``.
         init_cfg: Initialisation config.
+
+    Raises:
+        ValueError: ``clip_length`` is not positive.
     """
 
     def __init__(
@@ -80,6 +83,8 @@ class EfficientVIS(VideoSegmentor):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        if clip_length < 1:
+            raise ValueError(f"clip_length must be at least 1, got {clip_length}")
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build(neck)
         self.tracklet_head = MODELS.build(tracklet_head)
@@ -215,6 +220,7 @@ class EfficientVIS(VideoSegmentor):
         """
         batches = [self.extract_feat(batch) for batch in frames.split(self.frames_per_batch)]
         x = tuple(torch.cat(level) for level in zip(*batches, strict=True))
+        del batches  # the same features again
         image_sizes = frames.new_tensor([metas[0]["img_shape"][:2]])
         predictions, queries = self.tracklet_head(x, queries[None], image_sizes)
         probabilities = predictions[-1].logits[0].softmax(-1)

@@ -129,7 +129,8 @@ def adaptive_weights(filtered: Tensor, exists: Tensor) -> Tensor:
     """
     filtered = filtered.float()
     # As products of vectors: F.cosine_similarity would normalise copies of all the features.
-    products = torch.linalg.vecdot(filtered, filtered[..., 1:2, :, :])
+    with torch.autocast(filtered.device.type, enabled=False):
+        products = torch.linalg.vecdot(filtered, filtered[..., 1:2, :, :])
     norms = filtered.square().sum(-1).clamp(min=1e-12).sqrt()
     similarity = products / (norms * norms[..., 1:2, :])
     return similarity.masked_fill(~exists[..., None], -torch.inf).softmax(-2)

@@ -89,6 +89,10 @@ class MaskProp(VideoSegmentor):
             identity, which then competes for the object in later frames. 1 keeps all.
         data_preprocessor: Config of a ``TrackDataPreprocessor``.
         init_cfg: Initialisation config.
+
+    Raises:
+        TypeError: The detector has no soft masks, see :func:`check_detector`.
+        ValueError: An argument is out of its range.
     """
 
     def __init__(
@@ -105,6 +109,11 @@ class MaskProp(VideoSegmentor):
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if key_masks not in ("propagated", "detected"):
             raise ValueError(f"key_masks is {key_masks!r}; choose 'propagated' or 'detected'")
+        if reach < 0 or not 0 <= max_overlap <= 1:
+            raise ValueError(
+                f"reach must not be negative and max_overlap lie in [0, 1], got {reach} and "
+                f"{max_overlap}"
+            )
         self.detector = MODELS.build(detector)
         check_detector(self.detector)
         self.propagation_head = MODELS.build(propagation_head)
@@ -219,7 +228,7 @@ class MaskProp(VideoSegmentor):
             instances.masks,
             instances.bboxes,
             self.propagation_head.stride,
-            self._grid_size(meta),
+            tuple(features.shape[-2:]),
         )
         distinct = distinct_instances(instances.grid_masks, instances.scores, self.max_overlap)
         return ObservedFrame(meta, features, instances[distinct])
@@ -253,11 +262,6 @@ class MaskProp(VideoSegmentor):
         oldest = state.num_frames - len(state.window)
         first, last = max(key - self.reach, oldest), min(key + self.reach, state.num_frames - 1)
         return first, list(state.window)[first - oldest : last - oldest + 1]
-
-    def _grid_size(self, meta: dict) -> tuple[int, int]:
-        height, width = meta["batch_input_shape"]
-        stride = self.propagation_head.stride
-        return height // stride, width // stride
 
     def _final_frame(self, frame: ObservedFrame, propagated: Tensor, ids: Tensor) -> DetDataSample:
         """The key frame at its original size, without instances that fade to nothing."""

@@ -16,6 +16,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ..layers.precision import at_least_float32
 from ..layers.soft_iou import soft_iou
 from ..layers.tap_grid import tap_grid
 
@@ -185,7 +186,9 @@ class PropagationHead(BaseModule):
         padded[clip_inds, slots] = masks
         instances = padded[:, None] * maps[:, :, None]  # (K, k^2, S, H, W), S slots
         instances = instances[:, None].expand(-1, num_frames, -1, -1, -1, -1)
-        grid = tap_grid(offsets.unflatten(2, (num_taps, 2)), self.deform.kernel_size)
+        # Positions would be rounded to half a cell by 16 bits.
+        offsets = at_least_float32(offsets).unflatten(2, (num_taps, 2))
+        grid = tap_grid(offsets, self.deform.kernel_size)
         sampled = F.grid_sample(
             instances.flatten(0, 2).float(), grid.flatten(0, 2).float(), align_corners=False
         )
@@ -224,6 +227,8 @@ class PropagationHead(BaseModule):
         Returns:
             (N, T, H, W) in [0, 1].
         """
+        if len(masks) == 0:
+            return masks.new_zeros(0, len(frames), *masks.shape[1:])
         clip_inds = torch.zeros(len(masks), dtype=torch.long, device=masks.device)
         return self(key[None], frames[None], masks, clip_inds).float().sigmoid()
 

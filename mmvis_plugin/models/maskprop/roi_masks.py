@@ -5,18 +5,33 @@ masks, with their gradient, on the grid of the feature maps.
 """
 
 import torch
-from mmdet.models.roi_heads import CascadeRoIHead, HybridTaskCascadeRoIHead, StandardRoIHead
+from mmdet.models.roi_heads import (
+    CascadeRoIHead,
+    HybridTaskCascadeRoIHead,
+    PointRendRoIHead,
+    SCNetRoIHead,
+    SparseRoIHead,
+    StandardRoIHead,
+)
 from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from ..layers.precision import at_least_float32
+
 PIXELS_AT_ONCE = 2**26  # of all masks that a GPU pastes together
+
+
+# Heads of those two kinds whose proposals or masks are made in another way.
+OTHER_MASKS = (PointRendRoIHead, SCNetRoIHead, SparseRoIHead)
 
 
 def check_detector(detector: nn.Module) -> None:
     """Raise ``TypeError`` unless soft masks can be computed with this detector."""
     roi_head = getattr(detector, "roi_head", None)
-    if not isinstance(roi_head, (StandardRoIHead, CascadeRoIHead)) or not roi_head.with_mask:
+    known = isinstance(roi_head, (StandardRoIHead, CascadeRoIHead))
+    known &= not isinstance(roi_head, OTHER_MASKS)
+    if not known or not roi_head.with_mask:
         raise TypeError(
             "MaskProp wants a two-stage detector with boxes and masks, such as MaskRCNN, "
             f"CascadeRCNN or HybridTaskCascade; {type(detector).__name__} has "
@@ -147,10 +162,11 @@ def distinct_instances(masks: Tensor, scores: Tensor, max_overlap: float) -> Ten
     if max_overlap == 1:  # a share that is all of a mask may come out a little larger
         return torch.ones_like(scores, dtype=torch.bool)
     order = scores.argsort(descending=True, stable=True)
-    flat = masks[order].flatten(1)
+    flat = at_least_float32(masks[order].flatten(1))
     areas = flat.sum(1)
     smaller = torch.minimum(areas[:, None], areas).clamp(min=1e-6)
-    overlaps = (flat @ flat.T / smaller).triu(diagonal=1)
+    with torch.autocast(masks.device.type, enabled=False):  # sums over all cells
+        overlaps = (flat @ flat.T / smaller).triu(diagonal=1)
     distinct = torch.ones_like(scores, dtype=torch.bool)
     distinct[order] = (overlaps <= max_overlap).all(0)
     return distinct
