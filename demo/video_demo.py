@@ -284,10 +284,10 @@ def follow(this: Run, sinks: list[Sink], args: argparse.Namespace) -> None:
     this.sinks = sinks
     video = this.video
     with ExitStack() as stack:
+        stack.enter_context(stopping_in_order(this))  # also while the sinks are closed
         for sink in sinks:
             stack.enter_context(sink)
         window = stack.enter_context(Window(video, args)) if args.show else None
-        stack.enter_context(stopping_in_order(this))
         for result in tqdm(video, video.name, total=video.expected_frames, unit="frame"):
             for sink in sinks:
                 sink.write(result)
@@ -333,7 +333,8 @@ def find_targets(name: str, args: argparse.Namespace) -> list[Path]:
     targets = [Path(out) for out in args.out]
     if args.out_dir:
         targets += [Path(args.out_dir, name + ENDINGS[format_]) for format_ in args.formats]
-    targets = list(dict.fromkeys(targets))  # each once: two sinks would write into one file
+    # Each file once, however it is spelled: two sinks would write into it.
+    targets = list({target.resolve(): target for target in targets}.values())
     for target in targets:
         if is_input(target, args):
             raise ValueError(f"{target}: this would replace an input")

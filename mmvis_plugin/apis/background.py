@@ -95,7 +95,9 @@ class Prefetcher:
     def close(self) -> None:
         """Stop, and wait for the generator to be closed."""
         self.stop()
-        self._thread.join(JOIN_TIMEOUT)
+        # What is let go may be collected, and closed, in any thread.
+        if threading.current_thread() is not self._thread:
+            self._thread.join(JOIN_TIMEOUT)
 
 
 class Worker:

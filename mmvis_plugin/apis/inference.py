@@ -277,8 +277,8 @@ class VideoStream:
         self._run = run
         self._labels = labels
         self._cut = False
-        ahead = CAMERA_READ_AHEAD if self.is_camera else READ_AHEAD
-        self._prefetcher = Prefetcher(_prepared(reader, run), max(ahead, 2 * batch_size))
+        ahead = CAMERA_READ_AHEAD if self.is_camera else max(READ_AHEAD, 2 * batch_size)
+        self._prefetcher = Prefetcher(_prepared(reader, run), ahead)
         # Of a loop left in the middle: the thread knows nothing of the stream and lets it go.
         finalize(self, self._prefetcher.stop)
         self._results = self._segment(self._prefetcher.batches(batch_size))

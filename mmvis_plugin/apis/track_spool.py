@@ -104,12 +104,13 @@ class TrackSpool:
             ids, scores = video.tracks.instances_id.tolist(), video.tracks.scores.tolist()
             decided = dict(zip(ids, scores, strict=True))
         for track, label in final_labels(votes, video).items():
-            scores, first, last = [], None, None
-            for seen in self.observations(track):
-                scores.append(seen.score)
-                first, last = seen.frame if first is None else first, seen.frame
+            # Without the masks, which are nearly all of the spool.
+            seen = self._database.execute(
+                "SELECT frame, score FROM observations WHERE track = ? ORDER BY frame", (track,)
+            )
+            frames, scores = zip(*seen, strict=True)
             score = decided.get(track, float(np.mean(scores)))
-            yield TrackSummary(track, label, score, first, last, len(scores))
+            yield TrackSummary(track, label, score, frames[0], frames[-1], len(frames))
 
     def observations(self, track: int) -> Iterator[Observation]:
         """A track's observations, in order."""

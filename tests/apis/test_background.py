@@ -92,6 +92,23 @@ def test_close_ends_the_generator_in_its_own_thread():
     assert closed_in == ["prefetch"] and not threads()
 
 
+def test_closed_by_its_own_thread():
+    """As when the collector finds a stream that was let go while the thread runs."""
+    let_go, closed = threading.Event(), threading.Event()
+
+    def items():
+        let_go.wait(5)
+        prefetcher.close()
+        closed.set()
+        yield 0
+
+    prefetcher = Prefetcher(items(), 2)
+    let_go.set()
+    assert closed.wait(5)
+    prefetcher.close()
+    assert not threads()
+
+
 def test_stop_wakes_a_consumer_whose_source_hangs():
     gate = threading.Event()
 

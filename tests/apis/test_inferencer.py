@@ -130,6 +130,35 @@ class TestSources:
             assert video.is_camera and video.name == "camera0" and video.num_frames is None
             assert len(list(video)) == 12
 
+    def test_a_camera_is_not_read_far_ahead(self, tmp_path, monkeypatch):
+        """Each frame that waits makes the picture older, however many the model could take."""
+        reads = []
+
+        class Camera:
+            def __init__(self, index):
+                pass
+
+            def isOpened(self):
+                return True
+
+            def get(self, prop):
+                return 25.0
+
+            def read(self):
+                reads.append(time.monotonic())
+                return True, FRAMES[0]
+
+            def release(self):
+                pass
+
+        monkeypatch.setattr(cv2, "VideoCapture", Camera)
+        with VISInferencer(*write_inputs(tmp_path), device="cpu", batch_size=8) as inferencer:
+            video = inferencer(0)
+            next(video)
+            while time.monotonic() - reads[-1] < 0.5:
+                time.sleep(0.05)
+            assert len(reads) <= 8
+
     def test_part_of_a_source(self, inferencer):
         video = inferencer(FRAMES, start=2, end=9, stride=3)
         assert video.num_frames == 3 and video.fps == Fraction(10, 3)

@@ -16,7 +16,7 @@ from fake_segmentor import make_frame, write_file, write_inputs
 from mmengine.structures import InstanceData
 from scripts import load_script
 
-from mmvis_plugin.apis import VideoReader, VideoWriter
+from mmvis_plugin.apis import JSONSink, VideoReader, VideoWriter
 from mmvis_plugin.apis.inference import TrackedObject
 from mmvis_plugin.visualization import track_color
 
@@ -299,6 +299,14 @@ class TestSources:
             assert "this would replace the input" in capsys.readouterr().err
         assert (shots / "000000.png").read_bytes() == before and len(names(shots)) == 3
 
+    def test_one_target_spelled_in_two_ways(self, demo, inputs, tmp_path, capsys):
+        (tmp_path / "folder").mkdir()
+        spellings = [tmp_path / "out.json", tmp_path / "folder" / ".." / "out.json"]
+        options = [option for target in spellings for option in ("--out", target)]
+        code, _, error = run(demo, capsys, *inputs, *options)
+        assert code == 0, error
+        assert len(json.loads((tmp_path / "out.json").read_text())) == 1
+
     def test_target_that_cannot_be_written(self, demo, inputs, tmp_path, capsys):
         (tmp_path / "file").write_text("")
         code, _, error = run(demo, capsys, *inputs, "--out", tmp_path / "file" / "out.mp4")
@@ -346,6 +354,21 @@ class TestInterruption:
         assert len(entry["segmentations"]) == count
         assert f",{count}," in (out / "long_tracks.partial.csv").read_text()
         assert len((out / "long_tracks.partial.txt").read_text().splitlines()) == count
+
+    def test_a_signal_while_files_are_closed(self, demo, inputs, tmp_path, capsys, monkeypatch):
+        """All frames are there: the files are finished and keep their names."""
+        save = JSONSink._save
+
+        def interrupted(self, path):
+            os.kill(os.getpid(), signal.SIGINT)
+            save(self, path)
+
+        monkeypatch.setattr(JSONSink, "_save", interrupted)
+        targets = [tmp_path / "o" / name for name in ("a.json", "b.csv")]
+        options = [option for target in targets for option in ("--out", target)]
+        code, printed, _ = run(demo, capsys, *inputs, *options)
+        assert code == 130 and "partial" not in printed
+        assert names(tmp_path / "o") == ["a.json", "b.csv"]
 
     def test_interruption_in_the_model(self, demo, inputs, tmp_path, capsys):
         out = tmp_path / "out.mp4"

@@ -99,6 +99,13 @@ def test_identities_are_not_reused_after_instances_are_forgotten(known):
     assert merged.ids.tolist() == [1, 2] and num_ids == 3
 
 
+def test_an_instance_without_a_box_is_forgotten(known):
+    tracker, tracks = known
+    tracks.bboxes[1, 2] = torch.inf
+    carried, num_ids = tracker.associate(detections([], [], []), tracks, 2)
+    assert carried.ids.tolist() == [0] and num_ids == 2
+
+
 def test_no_instances_and_no_detections():
     tracker = STMaskTracker()
     tracks, num_ids = tracker.associate(detections([], [], []), None, 0)

@@ -18,7 +18,8 @@ BRANCHES = ("cls", "mask", "track")
 
 @dataclass
 class HeadOutputs:
-    """What the network predicts on B frames with N anchors each, in float32 also under autocast.
+    """What the network predicts on B frames with N anchors each, but for the features in
+    float32 also under autocast.
 
     Anchors run level by level, row by row, column by column; those of one position follow each
     other in the order of the kernels.

@@ -87,7 +87,8 @@ class STMaskTracker:
 
         Each detection goes to the instance it is most similar to, or opens one where that is the
         dummy. Of several for one instance the one with the highest score is taken and the others
-        are dropped. A matched instance takes over everything but its identity.
+        are dropped. A matched instance takes over everything but its identity. Instances that were
+        not seen for too long are forgotten, and those whose box has grown beyond all numbers.
 
         Args:
             detections: Of a frame.
@@ -112,7 +113,8 @@ class STMaskTracker:
             num_ids += len(opened)
             tracks = InstanceData.cat([tracks[~claimed], matched, opened])
             tracks = tracks[tracks.ids.argsort()]
-        return tracks[tracks.gaps <= self.max_gap], num_ids
+        kept = (tracks.gaps <= self.max_gap) & tracks.bboxes.isfinite().all(1)
+        return tracks[kept], num_ids
 
     def _open(self, detections: InstanceData, num_ids: int) -> InstanceData:
         """New instances."""
