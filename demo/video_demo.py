@@ -285,8 +285,7 @@ def follow(this: Run, sinks: list[Sink], args: argparse.Namespace) -> None:
     video = this.video
     with ExitStack() as stack:
         stack.enter_context(stopping_in_order(this))  # also while the sinks are closed
-        for sink in sinks:
-            stack.enter_context(sink)
+        stack.enter_context(finishing(sinks))
         window = stack.enter_context(Window(video, args)) if args.show else None
         for result in tqdm(video, video.name, total=video.expected_frames, unit="frame"):
             for sink in sinks:
@@ -294,6 +293,23 @@ def follow(this: Run, sinks: list[Sink], args: argparse.Namespace) -> None:
             this.add(result, args.score_thr)
             if window and not window.show(result):
                 video.stop()
+
+
+@contextmanager
+def finishing(sinks: list[Sink]) -> Iterator[None]:
+    """Close all sinks at the end; what goes wrong with one leaves the others' files whole."""
+    errors, partial = [], True
+    try:
+        yield
+        partial = False
+    finally:
+        for sink in sinks:
+            try:
+                sink.close(partial)
+            except BaseException as error:  # Ctrl-C for the second time, too
+                errors.append(error)
+        if errors and not partial:
+            raise errors[0]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from fake_segmentor import make_frame, write_file, write_inputs
 from mmengine.structures import InstanceData
 from scripts import load_script
 
-from mmvis_plugin.apis import JSONSink, VideoReader, VideoWriter
+from mmvis_plugin.apis import JSONSink, VideoReader, VideoSink, VideoWriter
 from mmvis_plugin.apis.inference import TrackedObject
 from mmvis_plugin.visualization import track_color
 
@@ -306,6 +306,18 @@ class TestSources:
         code, _, error = run(demo, capsys, *inputs, *options)
         assert code == 0, error
         assert len(json.loads((tmp_path / "out.json").read_text())) == 1
+
+    def test_one_target_that_cannot_be_finished(self, demo, inputs, tmp_path, capsys, monkeypatch):
+        def full(self, path):
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(VideoSink, "_save", full)
+        targets = [tmp_path / "o" / name for name in ("a.json", "b.mp4", "c.csv")]
+        options = [option for target in targets for option in ("--out", target)]
+        code, printed, error = run(demo, capsys, *inputs, *options)
+        assert code == 1 and "error: No space left on device" in error
+        assert "partial" not in printed
+        assert names(tmp_path / "o") == ["a.json", "c.csv"]
 
     def test_target_that_cannot_be_written(self, demo, inputs, tmp_path, capsys):
         (tmp_path / "file").write_text("")
