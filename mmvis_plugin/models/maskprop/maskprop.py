@@ -224,12 +224,9 @@ class MaskProp(VideoSegmentor):
             instances.masks = roi_masks(detector.roi_head, x, rois, instances.labels)
         else:
             instances.masks = rois.new_zeros((0, 1, 1))
-        instances.grid_masks = paste_masks(
-            instances.masks,
-            instances.bboxes,
-            self.propagation_head.stride,
-            tuple(features.shape[-2:]),
-        )
+        stride = self.propagation_head.stride
+        grid = tuple(-(-side // stride) for side in frame.shape[-2:])  # as feature maps, rounded up
+        instances.grid_masks = paste_masks(instances.masks, instances.bboxes, stride, grid)
         distinct = distinct_instances(instances.grid_masks, instances.scores, self.max_overlap)
         return ObservedFrame(meta, features, instances[distinct])
 
