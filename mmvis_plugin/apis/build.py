@@ -15,6 +15,7 @@ from torch import nn
 
 from mmvis_plugin.utils.checkpoint import (
     CheckpointError,
+    category_ids,
     class_names,
     fill_model,
     load_checkpoint_safely,
@@ -107,8 +108,8 @@ def build_video_segmentor(
             "test_dataloader.dataset.metainfo.classes in the config"
         )
     model.dataset_meta = {"classes": classes}
-    if category_ids := _category_ids(weights, classes, checkpoint):
-        model.dataset_meta["category_ids"] = category_ids
+    if ids := _checked_category_ids(weights, classes, checkpoint):
+        model.dataset_meta["category_ids"] = ids
     model.cfg = cfg
     return model.to(device).eval()
 
@@ -208,12 +209,11 @@ def _initialize(model: nn.Module) -> None:
         logger.setLevel(level)
 
 
-def _category_ids(
+def _checked_category_ids(
     weights: dict, classes: tuple[str, ...], checkpoint: str | os.PathLike | None
 ) -> tuple[int, ...]:
-    """Category ids of the training data, which MMEngine stored; none if they are not known."""
-    meta = (weights.get("meta") or {}).get("dataset_meta") or {}
-    ids = tuple(meta.get("category_ids") or ())
+    """Category ids of the training data, one for each class; none if they are not known."""
+    ids = category_ids(weights)
     if ids and len(ids) != len(classes):
         raise CheckpointError(
             f"{checkpoint}: its meta has {len(ids)} category_ids for {len(classes)} classes "

@@ -95,7 +95,7 @@ class COCOClips(YTVISDataset):
     """
 
     items = "images"
-    file_words = "image {}: file {}"
+    file_words = "image {video_id}: file {img_path}"
 
     def __init__(
         self,

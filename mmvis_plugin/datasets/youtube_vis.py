@@ -81,7 +81,7 @@ class YTVISDataset(BaseVideoDataset):
     """
 
     items = "videos"  # the list in the JSON of which an item of the dataset is made
-    file_words = "video {}: frame file {}"  # what messages call a file, by item and path
+    file_words = "video {video_id}: frame file {img_path}"  # what messages call a file
 
     def __init__(self, *args, check_frames: str = "first", **kwargs):
         if check_frames not in ("first", "all", "none"):
@@ -225,8 +225,9 @@ class YTVISDataset(BaseVideoDataset):
         ]
         if missing:
             video_id, path = missing[0]
+            where = self.file_words.format(video_id=video_id, img_path=path)
             raise DatasetError(
-                f"{self.ann_file}: {self.file_words.format(video_id, path)} does not exist "
+                f"{self.ann_file}: {where} does not exist "
                 f"({len(missing)} of the checked files are missing); "
                 "check data_root and data_prefix.img_path"
             )

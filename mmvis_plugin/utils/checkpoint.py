@@ -300,8 +300,17 @@ def class_names(checkpoint: dict[str, Any]) -> tuple[str, ...]:
     MMEngine stores them with the dataset's meta, MMDetection 2 stored them by themselves.
     """
     meta = checkpoint.get("meta") or {}
-    dataset_meta = {key.lower(): value for key, value in (meta.get("dataset_meta") or {}).items()}
-    return tuple(dataset_meta.get("classes") or meta.get("CLASSES") or ())
+    return tuple(_dataset_meta(checkpoint).get("classes") or meta.get("CLASSES") or ())
+
+
+def category_ids(checkpoint: dict[str, Any]) -> tuple[int, ...]:
+    """What the training data's annotations call these classes; none if it is not told."""
+    return tuple(_dataset_meta(checkpoint).get("category_ids") or ())
+
+
+def _dataset_meta(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    meta = checkpoint.get("meta") or {}
+    return {key.lower(): value for key, value in (meta.get("dataset_meta") or {}).items()}
 
 
 @contextmanager

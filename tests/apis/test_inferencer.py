@@ -65,6 +65,33 @@ def expected(model, frames):
     ]
 
 
+@pytest.fixture
+def camera(monkeypatch):
+    """Function that puts a camera with these frames in place."""
+
+    def install(frames):
+        class Camera:
+            def __init__(self, index):
+                self.frames = iter(frames)
+
+            def isOpened(self):
+                return True
+
+            def get(self, prop):
+                return 25.0
+
+            def read(self):
+                frame = next(self.frames, None)
+                return frame is not None, frame
+
+            def release(self):
+                self.frames = None
+
+        monkeypatch.setattr(cv2, "VideoCapture", Camera)
+
+    return install
+
+
 def write_frames(folder):
     folder.mkdir()
     for number, frame in enumerate(FRAMES):
@@ -106,52 +133,23 @@ class TestSources:
         assert [r.timing.start for r in results] == [n / fps for n in range(12)]
         assert [r.index for r in results] == list(range(12))
 
-    def test_camera(self, inferencer, monkeypatch):
-        class Camera:
-            def __init__(self, index):
-                self.frames = iter(FRAMES)
-
-            def isOpened(self):
-                return True
-
-            def get(self, prop):
-                return 25.0
-
-            def read(self):
-                frame = next(self.frames, None)
-                return frame is not None, frame
-
-            def release(self):
-                self.frames = None
-
-        monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    def test_camera(self, inferencer, camera):
         for source in (0, "0"):
+            camera(FRAMES)
             video = inferencer(source)
             assert video.is_camera and video.name == "camera0" and video.num_frames is None
             assert len(list(video)) == 12
 
-    def test_a_camera_is_not_read_far_ahead(self, tmp_path, monkeypatch):
+    def test_a_camera_is_not_read_far_ahead(self, tmp_path, camera):
         """Each frame that waits makes the picture older, however many the model could take."""
         reads = []
 
-        class Camera:
-            def __init__(self, index):
-                pass
-
-            def isOpened(self):
-                return True
-
-            def get(self, prop):
-                return 25.0
-
-            def read(self):
+        def endless():
+            while True:
                 reads.append(time.monotonic())
-                return True, FRAMES[0]
+                yield FRAMES[0]
 
-            def release(self):
-                pass
-
-        monkeypatch.setattr(cv2, "VideoCapture", Camera)
+        camera(endless())
         with VISInferencer(*write_inputs(tmp_path), device="cpu", batch_size=8) as inferencer:
             video = inferencer(0)
             next(video)

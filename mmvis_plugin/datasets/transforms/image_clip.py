@@ -10,6 +10,7 @@ from mmdet.registry import TRANSFORMS
 from mmdet.structures.mask import BitmapMasks
 from pycocotools import mask as mask_utils
 
+from ..coco_clips import COCOClips
 from .loading import LoadFrame
 
 
@@ -86,7 +87,7 @@ class LoadImageClip(BaseTransform):
         self.blur_prob = blur_prob
         self.blur_sizes = tuple(blur_sizes)
         self.load = LoadFrame(backend_args=backend_args)
-        self.load.where = "image {video_id}: file {img_path}"
+        self.load.file_words = COCOClips.file_words
 
     def transform(self, results: dict) -> dict:
         if len(set(results["img_path"])) != 1:

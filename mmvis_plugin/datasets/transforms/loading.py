@@ -3,7 +3,7 @@
 from mmcv.transforms import LoadImageFromFile
 from mmdet.registry import TRANSFORMS
 
-from ..youtube_vis import DatasetError
+from ..youtube_vis import DatasetError, YTVISDataset
 
 
 @TRANSFORMS.register_module()
@@ -21,10 +21,10 @@ class LoadFrame(LoadImageFromFile):
         DatasetError: If the file is missing, is no image, or is not as large as the JSON says.
     """
 
-    where = "video {video_id}: frame file {img_path}"  # what messages call the file
+    file_words = YTVISDataset.file_words
 
     def transform(self, results: dict) -> dict:
-        where = self.where.format_map(results)
+        where = self.file_words.format_map(results)
         try:
             loaded = super().transform(results)
         except FileNotFoundError as error:
