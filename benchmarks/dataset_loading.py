@@ -22,7 +22,7 @@ import numpy as np
 from running import in_own_process
 from synthetic import Scene, make_annotations
 
-from mmvis_plugin.utils.memory import MEGABYTE, peak_memory, reset_peak_memory
+from mmvis_plugin.memory import MEGABYTE, peak_memory, reset_peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 # Of the training set of YouTube-VIS 2019.
@@ -73,7 +73,7 @@ def make_dataset(num_videos: int, masks: str, seed: int = 0) -> dict:
 
 def uncompressed(rle: dict) -> dict:
     """Give a compressed RLE as a list of run lengths."""
-    from mmvis_plugin.utils.rle import decode_runs
+    from mmvis_plugin.ytvis.rle import decode_runs
 
     height, width = rle["size"]
     bounds = decode_runs([rle["counts"]]).bounds

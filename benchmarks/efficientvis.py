@@ -16,8 +16,8 @@ from mmengine.logging import MMLogger
 from options import add_device, add_size
 from running import in_own_process, random_frames, synchronize, untrained_model
 
+from mmvis_plugin.memory import MEGABYTE, peak_memory
 from mmvis_plugin.models import EfficientVIS
-from mmvis_plugin.utils.memory import MEGABYTE, peak_memory
 
 EXAMPLE = """example:
   python benchmarks/efficientvis.py configs/efficientvis/efficientvis_r50_ytvis19.py

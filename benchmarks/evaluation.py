@@ -26,7 +26,7 @@ import numpy as np
 from running import in_own_process
 from synthetic import Scene, make_annotations, make_results, write_scene
 
-from mmvis_plugin.utils.memory import MEGABYTE, peak_memory, reset_peak_memory
+from mmvis_plugin.memory import MEGABYTE, peak_memory, reset_peak_memory
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
 EXAMPLE = """example:

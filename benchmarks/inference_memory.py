@@ -33,11 +33,11 @@ from mmvis_plugin.apis import (
     VISInferencer,
     build_video_segmentor,
 )
-from mmvis_plugin.datasets.categories import SHAPES
 from mmvis_plugin.datasets.shapes_vis import generate_video
-from mmvis_plugin.utils.files import write_json
-from mmvis_plugin.utils.memory import MEGABYTE, peak_memory
-from mmvis_plugin.utils.rle import encode_masks
+from mmvis_plugin.files import write_json
+from mmvis_plugin.memory import MEGABYTE, peak_memory
+from mmvis_plugin.ytvis.categories import SHAPES
+from mmvis_plugin.ytvis.rle import encode_masks
 
 EXAMPLE = """example:
   python benchmarks/inference_memory.py maskprop_r18_shapes masktrack_rcnn_r18_shapes

@@ -25,7 +25,7 @@ from pycocotools import mask as mask_utils
 from running import in_own_process
 from synthetic import Scene, write_scene
 
-from mmvis_plugin.utils.memory import MEGABYTE, peak_memory, reset_peak_memory
+from mmvis_plugin.memory import MEGABYTE, peak_memory, reset_peak_memory
 
 EXAMPLE = """example:
   python benchmarks/metric.py --videos 60 --tracks 10

@@ -20,13 +20,13 @@ from options import add_device, add_size
 from running import in_own_process, synchronize
 from torch import Tensor
 
+from mmvis_plugin.memory import MEGABYTE, peak_memory, reset_peak_memory
 from mmvis_plugin.models.mssts.deformable import (
     FeatureLevels,
     FrameDeformableAttention,
     sample_levels,
 )
 from mmvis_plugin.models.mssts.encoder import ClipFeatures, SeqFormerEncoder
-from mmvis_plugin.utils.memory import MEGABYTE, peak_memory, reset_peak_memory
 
 EXAMPLE = """example:
   OMP_NUM_THREADS=1 python benchmarks/mssts_encoder.py

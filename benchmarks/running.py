@@ -12,7 +12,7 @@ from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmvis_plugin.utils import load_config, remove_pretrained
+from mmvis_plugin.config import load_config, remove_pretrained
 
 
 def in_own_process(function: Callable, *args: Any) -> Any:

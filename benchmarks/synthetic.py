@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mmvis_plugin.utils.rle import compress_runs, mask_areas
+from mmvis_plugin.ytvis.rle import compress_runs, mask_areas
 
 
 class Scene(NamedTuple):

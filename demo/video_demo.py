@@ -30,11 +30,11 @@ from mmvis_plugin.apis import (
     VideoStream,
     VISInferencer,
 )
-from mmvis_plugin.apis.sinks import default_enlargement, visible_tracks
-from mmvis_plugin.apis.track_spool import final_labels
-from mmvis_plugin.utils.checkpoint import CheckpointError, forbid_unsafe_loading
+from mmvis_plugin.apis.command_line import add_frame_range, add_model_options
+from mmvis_plugin.apis.sinks.sinks import default_enlargement, visible_tracks
+from mmvis_plugin.apis.sinks.track_spool import final_labels
+from mmvis_plugin.checkpoint import CheckpointError, forbid_unsafe_loading
 from mmvis_plugin.visualization import TrackVisualizer
-from mmvis_plugin.visualization.cli import add_frame_range, add_model_options
 
 EXAMPLES = """examples:
   python demo/video_demo.py clip.mp4 maskprop_r18_shapes --out tracks.mp4

@@ -15,7 +15,7 @@ from types import ModuleType
 from web_requests import Limits, ModelCache, ModelChoice
 
 from mmvis_plugin.apis import list_configs
-from mmvis_plugin.utils.checkpoint import CheckpointError, forbid_unsafe_loading
+from mmvis_plugin.checkpoint import CheckpointError, forbid_unsafe_loading
 
 EXAMPLES = """examples:
   python demo/web_demo.py

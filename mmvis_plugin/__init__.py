@@ -5,26 +5,26 @@ MMDetection's registries. Over an environment in which they cannot work it raise
 that says what is wrong and which command mends it.
 """
 
-from mmvis_plugin._environment import require_openmmlab
+from mmvis_plugin.environment import require_openmmlab
 from mmvis_plugin.version import __version__
 
 require_openmmlab()
 
 from mmvis_plugin import (  # noqa: E402
+    checkpoint,
     datasets,
     engine,
     evaluation,
     models,
-    utils,
     visualization,
 )
 
 __all__ = [
     "__version__",
+    "checkpoint",
     "datasets",
     "engine",
     "evaluation",
     "models",
-    "utils",
     "visualization",
 ]

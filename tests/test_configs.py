@@ -17,12 +17,11 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 
+from mmvis_plugin.config import dataset_configs, pretrained_weights, remove_pretrained
 from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
 from mmvis_plugin.models import STMaskHead, VideoSegmentor
 from mmvis_plugin.models.mssts.decoder import SeqFormerDecoder
 from mmvis_plugin.models.mssts.mask_head import SeqFormerMaskHead
-from mmvis_plugin.utils import remove_pretrained
-from mmvis_plugin.utils.config import dataset_configs, pretrained_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 DATASETS = ("shapes", "ytvis19", "ytvis21", "ovis", "coco")

@@ -13,9 +13,9 @@ from mmdet.registry import MODELS
 from pycocotools import mask as mask_utils
 
 from mmvis_plugin.apis import build_video_segmentor, segment_video
-from mmvis_plugin.datasets.categories import SHAPES
+from mmvis_plugin.checkpoint import load_checkpoint_safely
 from mmvis_plugin.datasets.shapes_vis import generate_video, make_shapes_vis
-from mmvis_plugin.utils import load_checkpoint_safely
+from mmvis_plugin.ytvis.categories import SHAPES
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

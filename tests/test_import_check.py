@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from mmvis_plugin._environment import InstalledEnvironment, require_openmmlab
+from mmvis_plugin.environment import InstalledEnvironment, require_openmmlab
 
 MAINTAINED = {
     "mmengine": {"onedl-mmengine": "0.10.12"},

@@ -17,8 +17,8 @@ from packaging.requirements import Requirement
 from scripts import load_script
 
 import mmvis_plugin
-from mmvis_plugin._environment import LINES, TORCH
-from mmvis_plugin.resources import resource_root
+from mmvis_plugin.environment import LINES, TORCH
+from mmvis_plugin.files import resource_root
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -132,7 +132,7 @@ class TestWheel:
         code = (
             "from mmengine import Config\n"
             "import mmvis_plugin\n"
-            "from mmvis_plugin.resources import resource_root\n"
+            "from mmvis_plugin.files import resource_root\n"
             "root = resource_root()\n"
             "assert (root / 'weights/made_for_this_test.pth').is_file()\n"
             "for file in root.glob('configs/[!_]*/*.py'):\n"

@@ -10,8 +10,8 @@ import torch
 from pycocotools import mask as mask_utils
 
 from mmvis_plugin.apis import build_video_segmentor, segment_video
-from mmvis_plugin.datasets.categories import SHAPES
 from mmvis_plugin.datasets.shapes_vis import generate_video
+from mmvis_plugin.ytvis.categories import SHAPES
 
 ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = sorted((ROOT / "weights").glob("*.pth"))

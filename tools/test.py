@@ -70,8 +70,8 @@ def parse_args() -> argparse.Namespace:
 
 def prepare(args: argparse.Namespace):
     """Config of the run, checked as far as possible without building anything."""
-    from mmvis_plugin.utils import check_checkpoint
-    from mmvis_plugin.utils import config as tools
+    from mmvis_plugin import config as tools
+    from mmvis_plugin.checkpoint import check_checkpoint
 
     cfg = tools.load_config(args.config, args.cfg_options, args.data_root)
     tools.require_data(cfg, ["test_dataloader"])
@@ -90,7 +90,7 @@ def prepare(args: argparse.Namespace):
 def test(cfg, args: argparse.Namespace) -> None:
     from mmengine.runner import Runner
 
-    from mmvis_plugin.utils import config as tools
+    from mmvis_plugin import config as tools
 
     with tools.naming_settings(cfg):
         runner = Runner.from_cfg(cfg)
@@ -102,9 +102,8 @@ def require_fit(runner, args: argparse.Namespace) -> None:
     """Make sure that the checkpoint is one of this model, trained on the classes of this data."""
     from mmengine.model import is_model_wrapper
 
-    from mmvis_plugin.utils import load_checkpoint_safely
-    from mmvis_plugin.utils.checkpoint import class_names, fill_model
-    from mmvis_plugin.utils.config import require_classes
+    from mmvis_plugin.checkpoint import class_names, fill_model, load_checkpoint_safely
+    from mmvis_plugin.config import require_classes
 
     checkpoint = load_checkpoint_safely(args.checkpoint)
     meta = getattr(runner.test_dataloader.dataset, "metainfo", {})
@@ -117,7 +116,9 @@ def require_fit(runner, args: argparse.Namespace) -> None:
 
 def main() -> None:
     args = parse_args()
-    from mmvis_plugin.utils import CheckpointError, forbid_unsafe_loading, message_of, set_launcher
+    from mmvis_plugin.checkpoint import CheckpointError, forbid_unsafe_loading
+    from mmvis_plugin.distributed import set_launcher
+    from mmvis_plugin.errors import message_of
 
     forbid_unsafe_loading()
     try:

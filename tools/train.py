@@ -74,7 +74,7 @@ def parse_args() -> argparse.Namespace:
 
 def prepare(args: argparse.Namespace):
     """Config of the run, checked as far as possible without building anything."""
-    from mmvis_plugin.utils import config as tools
+    from mmvis_plugin import config as tools
 
     cfg = tools.load_config(args.config, args.cfg_options, args.data_root)
     validating = cfg.get("val_cfg") is not None
@@ -97,8 +97,8 @@ def build(cfg):
     """Runner of a config, with data and optimizer: what does not fit shows here, in one line."""
     from mmengine.runner import Runner
 
-    from mmvis_plugin.utils import ConfigError
-    from mmvis_plugin.utils import config as tools
+    from mmvis_plugin import config as tools
+    from mmvis_plugin.config import ConfigError
 
     loops = ["train_loop"] + ["val_loop"] * (cfg.get("val_cfg") is not None)
     try:
@@ -115,7 +115,7 @@ def build(cfg):
 
 
 def train(cfg) -> None:
-    from mmvis_plugin.utils.config import naming_settings
+    from mmvis_plugin.config import naming_settings
 
     with naming_settings(cfg):
         build(cfg).train()
@@ -123,14 +123,11 @@ def train(cfg) -> None:
 
 def main() -> None:
     args = parse_args()
+    from mmvis_plugin.checkpoint import CheckpointError, forbid_unsafe_loading
+    from mmvis_plugin.config import ConfigError
     from mmvis_plugin.datasets import DatasetError
-    from mmvis_plugin.utils import (
-        CheckpointError,
-        ConfigError,
-        forbid_unsafe_loading,
-        message_of,
-        set_launcher,
-    )
+    from mmvis_plugin.distributed import set_launcher
+    from mmvis_plugin.errors import message_of
 
     forbid_unsafe_loading()
     try:

@@ -1,7 +1,6 @@
 """Python entry points: read a video, segment it, write the result."""
 
-from .build import build_video_segmentor, list_configs
-from .inference import (
+from mmvis_plugin.apis.inferencer import (
     FrameResult,
     SegmentedVideo,
     TrackedObject,
@@ -9,8 +8,9 @@ from .inference import (
     VISInferencer,
     segment_video,
 )
-from .sinks import CSVSink, IdMapSink, JSONSink, MOTSSink, Sink, VideoSink
-from .video_io import FrameTiming, VideoError, VideoReader, VideoWriter
+from mmvis_plugin.apis.models import build_video_segmentor, list_configs
+from mmvis_plugin.apis.sinks import CSVSink, IdMapSink, JSONSink, MOTSSink, Sink, VideoSink
+from mmvis_plugin.video.video_io import FrameTiming, VideoError, VideoReader, VideoWriter
 
 __all__ = [
     "CSVSink",

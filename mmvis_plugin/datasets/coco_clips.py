@@ -8,9 +8,10 @@ from mmengine.logging import print_log
 from pycocotools import mask as mask_utils
 from tqdm import tqdm
 
-from ..utils.garbage import without_garbage_collection
-from ..utils.rle import RLEError, mask_areas, to_rle
-from .categories import CATEGORIES
+from mmvis_plugin.garbage import without_garbage_collection
+from mmvis_plugin.ytvis.categories import CATEGORIES
+from mmvis_plugin.ytvis.rle import RLEError, mask_areas, to_rle
+
 from .youtube_vis import (
     DatasetError,
     YTVISDataset,
@@ -79,7 +80,7 @@ class COCOClips(YTVISDataset):
         benchmark (str): 'ytvis19' or 'ytvis21', whose classes COCO's become. Defaults to
             'ytvis19'.
         category_map (dict[str, str], optional): Class of the benchmark by COCO's name, in place of
-            the table for it. The benchmark may then be any of ``mmvis_plugin.datasets.categories``.
+            the table for it. The benchmark may then be any of ``mmvis_plugin.ytvis.categories``.
         num_frames (int): Defaults to 36, the longest video of YouTube-VIS 2019.
         max_objects (int): Defaults to 25, as in the source.
         check_frames (str): Which image files must exist when the JSON is read: 'first' (of the

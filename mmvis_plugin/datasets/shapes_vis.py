@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from ..utils.files import creating
-from .categories import CATEGORIES
+from mmvis_plugin.files import creating
+from mmvis_plugin.ytvis.categories import CATEGORIES
 
 VERSION = "1.0"
 SPLITS = ("train", "valid")

@@ -13,8 +13,9 @@ from mmengine import fileio
 from mmengine.logging import print_log
 from pycocotools import mask as mask_util
 
-from ..utils.garbage import without_garbage_collection
-from ..utils.rle import RLEError, compress_lists, mask_areas, parse_masks
+from mmvis_plugin.garbage import without_garbage_collection
+from mmvis_plugin.ytvis.rle import RLEError, compress_lists, mask_areas, parse_masks
+
 from .samplers import FrameIndex
 
 

@@ -1,17 +1,12 @@
-from .adversarial import (
-    AdversarialDistributedDataParallel,
-    AdversarialOptimWrapperConstructor,
-    adversarial_step,
-)
-from .hooks import IterationSeedHook, iteration_seed, seed_generators
+"""Training loops and hooks."""
+
+from .hooks import IterationSeedHook, TrackVisHook, iteration_seed, seed_generators
 from .loops import ResumableIterBasedTrainLoop
 
 __all__ = [
-    "AdversarialDistributedDataParallel",
-    "AdversarialOptimWrapperConstructor",
     "IterationSeedHook",
     "ResumableIterBasedTrainLoop",
-    "adversarial_step",
+    "TrackVisHook",
     "iteration_seed",
     "seed_generators",
 ]

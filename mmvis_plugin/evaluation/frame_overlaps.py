@@ -7,7 +7,8 @@ from os import PathLike
 
 import numpy as np
 
-from ..utils.rle import decode_runs, intersections
+from mmvis_plugin.ytvis.rle import decode_runs, intersections
+
 from .ytvis_eval import GroundTruth, Track, load_ground_truth, load_results
 
 

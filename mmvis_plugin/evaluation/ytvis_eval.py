@@ -12,7 +12,7 @@ It is done in three steps, each of use by itself:
    then in a small :class:`VideoMatches`.
 3. :func:`accumulate` gives the figures of any list of these records.
 
-Masks stay run-length encoded throughout (:mod:`mmvis_plugin.utils.rle`): the masks of a track,
+Masks stay run-length encoded throughout (:mod:`mmvis_plugin.ytvis.rle`): the masks of a track,
 one frame after another, are one long mask, and an IoU of tracks that of two such masks.
 """
 
@@ -32,8 +32,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..utils.garbage import without_garbage_collection
-from ..utils.rle import (
+from mmvis_plugin.garbage import without_garbage_collection
+from mmvis_plugin.ytvis.rle import (
     RLEError,
     Runs,
     compiled,
@@ -43,6 +43,7 @@ from ..utils.rle import (
     parse_counts,
     what_is_wrong,
 )
+
 from .report import text_table
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -551,7 +552,7 @@ def _measure(
     Returns:
         tuple: Pixels in all frames and mean area, (n, 2) float64; and where the bounds of each
         track begin and end, (n, 2), with these bounds, as for
-        :func:`~mmvis_plugin.utils.rle.intersections`.
+        :func:`~mmvis_plugin.ytvis.rle.intersections`.
     """
     everything = [*tracks, *annotations]
     if not everything:

@@ -20,8 +20,9 @@ from mmengine.dist import broadcast_object_list, collect_results, get_world_size
 from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
-from ..utils.files import replacing
-from ..utils.rle import RLEError, encode_masks, mask_areas, parse_masks
+from mmvis_plugin.files import replacing
+from mmvis_plugin.ytvis.rle import RLEError, encode_masks, mask_areas, parse_masks
+
 from .ytvis_eval import (
     GroundTruth,
     Track,

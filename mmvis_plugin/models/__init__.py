@@ -1,5 +1,7 @@
 """Models: the streaming base class and one folder a method."""
 
+from mmvis_plugin.models.windowed import WindowedSegmentor
+
 from .efficientvis import (
     EfficientVIS,
     HandCraftLinking,
@@ -14,7 +16,6 @@ from .efficientvis import (
     TrackletStage,
 )
 from .layers import AgnosticRPNHead, Float32DeformConv2dPack, Float32RoIExtractor
-from .layers.window_linking import WindowedSegmentor
 from .maskprop import ClipTracker, FlowPropagation, MaskProp, PropagationHead
 from .mmdet_vis import StreamingMask2FormerVideo, StreamingMaskTrackRCNN
 from .mssts import (

@@ -16,11 +16,12 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from torch import Tensor
 
-from ..utils.rle import encode_masks
+from mmvis_plugin.ytvis.rle import encode_masks
+
 from .layers.mask_resize import masks_at_original_size
 from .layers.rpn_head import predict_proposals
-from .layers.window_linking import WindowedSegmentor, WindowSettings, WindowTracks
 from .video_segmentor import StreamState, VideoSegmentor, tracked_frame
+from .windowed import WindowedSegmentor, WindowSettings, WindowTracks
 
 
 @dataclass(kw_only=True)

@@ -10,7 +10,8 @@ import numpy as np
 import pycocotools.mask as mask_utils
 from mmengine.structures import InstanceData
 
-from ..utils.files import write_bytes
+from mmvis_plugin.files import write_bytes
+
 from .labels import font_size, text_height, text_width, write_label
 
 WHITE = (255, 255, 255)

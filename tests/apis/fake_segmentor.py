@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmvis_plugin.models.video_segmentor import StreamState, VideoSegmentor, tracked_frame
-from mmvis_plugin.utils.rle import encode_masks
+from mmvis_plugin.ytvis.rle import encode_masks
 
 CONFIG = """
 custom_imports = dict(imports=["mmvis_plugin", "fake_segmentor"], allow_failed_imports=False)

@@ -8,8 +8,8 @@ from mmengine.config import Config
 from mmengine.model import PretrainedInit
 
 from mmvis_plugin.apis import build_video_segmentor, segment_video
-from mmvis_plugin.apis.build import streaming_pipeline
-from mmvis_plugin.utils.checkpoint import CheckpointError
+from mmvis_plugin.apis.models import streaming_pipeline
+from mmvis_plugin.checkpoint import CheckpointError
 
 CLASSES = ["ball", "box"]
 

@@ -26,12 +26,12 @@ from mmvis_plugin.apis import (
     VideoWriter,
     VISInferencer,
     build_video_segmentor,
-    inference,
     list_configs,
     segment_video,
 )
-from mmvis_plugin.datasets.categories import SHAPES
+from mmvis_plugin.apis import inferencer as inferencer_module
 from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
+from mmvis_plugin.ytvis.categories import SHAPES
 
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES = [make_frame(number) for number in range(12)]
@@ -272,7 +272,7 @@ class TestResults:
     def test_mixed_precision_is_what_the_gpu_is_fast_in(self, monkeypatch, capability, dtype):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)  # as emulated
-        assert inference._autocast_dtype(torch.device("cuda:0")) == dtype
+        assert inferencer_module._autocast_dtype(torch.device("cuda:0")) == dtype
 
 
 class TestEnds:

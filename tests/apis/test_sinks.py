@@ -32,9 +32,9 @@ from mmvis_plugin.apis import (
     VideoSink,
     VISInferencer,
 )
-from mmvis_plugin.apis.sinks import default_enlargement, id_map
-from mmvis_plugin.utils.rle import encode_masks
+from mmvis_plugin.apis.sinks.sinks import default_enlargement, id_map
 from mmvis_plugin.visualization import TrackVisualizer
+from mmvis_plugin.ytvis.rle import encode_masks
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = (24, 16)  # width, height

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mmdet.registry import DATASETS
+from ytvis_content import small_content, write_content
 
 from mmvis_plugin.datasets import ClipSample, FrameIndex
-
-from .conftest import small_content, write_content
 
 
 def starts(video_length, clip_length, key, num_clips=2, seed=0):

@@ -16,26 +16,7 @@ from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.dataset import ConcatDataset, pseudo_collate
 from torch.utils.data import DataLoader
-
-from mmvis_plugin.datasets import (
-    COCOClips,
-    DatasetError,
-    FrameIndex,
-    KeyFrameSampler,
-    LoadImageClip,
-    YTVISDataset,
-)
-from mmvis_plugin.datasets.categories import CATEGORIES
-from mmvis_plugin.datasets.coco_clips import COCO_TO_BENCHMARK
-from mmvis_plugin.datasets.transforms.image_clip import (
-    blur_kernel,
-    mask_boxes,
-    pack_masks,
-    unpack_masks,
-    warp_masks,
-)
-
-from .conftest import (
+from ytvis_content import (
     HEIGHT,
     WIDTH,
     annotation,
@@ -46,6 +27,24 @@ from .conftest import (
     video,
     write_content,
 )
+
+from mmvis_plugin.datasets import (
+    COCOClips,
+    DatasetError,
+    FrameIndex,
+    KeyFrameSampler,
+    LoadImageClip,
+    YTVISDataset,
+)
+from mmvis_plugin.datasets.coco_clips import COCO_TO_BENCHMARK
+from mmvis_plugin.datasets.transforms.image_clip import (
+    blur_kernel,
+    mask_boxes,
+    pack_masks,
+    unpack_masks,
+    warp_masks,
+)
+from mmvis_plugin.ytvis.categories import CATEGORIES
 
 ROOT = Path(__file__).resolve().parents[2]
 COCO_NAMES = {1: "person", 2: "bicycle", 3: "car", 43: "tennis racket", 62: "chair", 74: "mouse"}

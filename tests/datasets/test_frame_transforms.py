@@ -8,11 +8,7 @@ from mmdet.registry import DATASETS, METRICS
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_util
-
-from mmvis_plugin.datasets import CenteredClipSample, DatasetError, LoadFrame, SampleKeyFrame
-from mmvis_plugin.datasets.transforms import ResizeShortSide
-
-from .conftest import (
+from ytvis_content import (
     HEIGHT,
     WIDTH,
     annotation,
@@ -22,6 +18,9 @@ from .conftest import (
     video,
     write_content,
 )
+
+from mmvis_plugin.datasets import CenteredClipSample, DatasetError, LoadFrame, SampleKeyFrame
+from mmvis_plugin.datasets.transforms import ResizeShortSide
 
 
 @pytest.fixture()

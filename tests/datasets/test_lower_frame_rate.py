@@ -5,10 +5,9 @@ import sys
 
 import pytest
 from scripts import load_script
+from ytvis_content import annotation, box_mask, compressed, video, write_content
 
 from mmvis_plugin.datasets import YTVISDataset
-
-from .conftest import annotation, box_mask, compressed, video, write_content
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from mmdet.datasets.samplers import TrackImgSampler
 from mmdet.registry import DATASETS
 from mmengine.dataset import DefaultSampler
 from mmengine.runner import Runner
+from ytvis_content import annotation, box_mask, compressed, small_content, video, write_content
 
 from mmvis_plugin.datasets import (
     FrameIndex,
@@ -15,8 +16,6 @@ from mmvis_plugin.datasets import (
     YTVISDataset,
     samplers,
 )
-
-from .conftest import annotation, box_mask, compressed, small_content, video, write_content
 
 KEY_FRAMES = [(0, 0), (0, 2), (0, 3), (1, 1), (1, 2)]
 

@@ -9,7 +9,6 @@ import pytest
 from pycocotools import mask as mask_utils
 from scipy.optimize import linear_sum_assignment
 
-from mmvis_plugin.datasets.categories import CATEGORIES
 from mmvis_plugin.datasets.shapes_vis import (
     EVENTS,
     SHAPES,
@@ -20,6 +19,7 @@ from mmvis_plugin.datasets.shapes_vis import (
     make_shapes_vis,
 )
 from mmvis_plugin.evaluation import evaluate_ytvis
+from mmvis_plugin.ytvis.categories import CATEGORIES
 
 NUM_VIDEOS = 60
 

@@ -9,8 +9,7 @@ from mmdet.registry import DATASETS
 from mmengine.config import Config
 from mmengine.runner import Runner
 from scripts import load_script
-
-from .conftest import annotation, box_mask, compressed, video, write_content
+from ytvis_content import annotation, box_mask, compressed, video, write_content
 
 REPOSITORY = Path(__file__).parents[2]
 

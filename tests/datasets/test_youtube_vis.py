@@ -12,10 +12,7 @@ from hypothesis.extra.numpy import arrays
 from mmdet.registry import TRANSFORMS
 from mmengine.dataset import BaseDataset
 from pycocotools import mask as mask_util
-
-from mmvis_plugin.datasets import DatasetError, FrameIndex, YTVISDataset
-
-from .conftest import (
+from ytvis_content import (
     annotation,
     box_mask,
     compressed,
@@ -24,6 +21,8 @@ from .conftest import (
     video,
     write_content,
 )
+
+from mmvis_plugin.datasets import DatasetError, FrameIndex, YTVISDataset
 
 
 def make(root, **kwargs):

@@ -17,7 +17,7 @@ from mmengine.structures import InstanceData
 from scripts import load_script
 
 from mmvis_plugin.apis import JSONSink, VideoReader, VideoSink, VideoWriter
-from mmvis_plugin.apis.inference import TrackedObject
+from mmvis_plugin.apis.inferencer import TrackedObject
 from mmvis_plugin.visualization import track_color
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -16,8 +16,8 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 
 from mmvis_plugin.models import VideoSegmentor
-from mmvis_plugin.models.layers.window_linking import WindowSettings
 from mmvis_plugin.models.mmdet_vis import last_claims
+from mmvis_plugin.models.windowed import WindowSettings
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 INPUT, IMAGE, ORIGINAL = (64, 96), (60, 90), (48, 72)

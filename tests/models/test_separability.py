@@ -13,14 +13,14 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import nn
 
+from mmvis_plugin import config as tools
 from mmvis_plugin.apis import build_video_segmentor
+from mmvis_plugin.config import remove_pretrained
 from mmvis_plugin.models.mssts.separability import (
     ForegroundViews,
     SeparabilityDiscriminator,
     make_discriminator_optional,
 )
-from mmvis_plugin.utils import config as tools
-from mmvis_plugin.utils import remove_pretrained
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs/mssts/mssts_r18_shapes.py"

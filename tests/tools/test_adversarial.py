@@ -9,10 +9,10 @@ from mmengine.config import Config
 from scripts import load_script
 from toy_adversarial import ToySegmentor
 
+from mmvis_plugin import config as tools
+from mmvis_plugin.checkpoint import load_checkpoint_safely
+from mmvis_plugin.config import ConfigError
 from mmvis_plugin.engine import iteration_seed, seed_generators
-from mmvis_plugin.utils import ConfigError
-from mmvis_plugin.utils import config as tools
-from mmvis_plugin.utils.checkpoint import load_checkpoint_safely
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,8 +11,8 @@ from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 
+from mmvis_plugin.config import remove_pretrained
 from mmvis_plugin.engine import iteration_seed, seed_generators
-from mmvis_plugin.utils import remove_pretrained
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = "configs/maskprop/maskprop_r18_shapes.py"

@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from scripts import load_script
 
-from mmvis_plugin.utils import load_config
+from mmvis_plugin.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs/efficientvis/efficientvis_r18_shapes.py"

@@ -17,7 +17,7 @@ from scripts import load_script
 from seqformer_original import Layout, ResNeXt, Swin, linear, released_layout
 from torch import nn
 
-from mmvis_plugin.datasets import categories
+from mmvis_plugin.ytvis import categories
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -23,8 +23,8 @@ from mmvis_plugin.apis import (
     VISInferencer,
     build_video_segmentor,
 )
+from mmvis_plugin.apis.command_line import ModelFrame, model_frames, open_video
 from mmvis_plugin.visualization import track_color
-from mmvis_plugin.visualization.cli import ModelFrame, model_frames, open_video
 from mmvis_plugin.visualization.contact_sheet import GAP, caption_size
 from mmvis_plugin.visualization.feature_maps import recorded
 from mmvis_plugin.visualization.labels import text_height

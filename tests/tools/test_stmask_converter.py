@@ -11,7 +11,7 @@ from scripts import load_script
 from stmask_original import backbone_layout, conv, released_layout
 from torch import nn
 
-from mmvis_plugin.datasets import categories
+from mmvis_plugin.ytvis import categories
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,7 +7,7 @@ from mmengine.model import BaseModel
 from torch import nn
 from toy_task import RecordHook
 
-from mmvis_plugin.engine import adversarial_step
+from mmvis_plugin.models.mssts import adversarial_step
 from mmvis_plugin.models.mssts.separability import (
     ForegroundViews,
     SeparabilityDiscriminator,

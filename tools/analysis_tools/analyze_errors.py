@@ -64,7 +64,7 @@ def main() -> None:
         load_ground_truth,
         load_results,
     )
-    from mmvis_plugin.utils.files import write_json
+    from mmvis_plugin.files import write_json
 
     def bar(what: str):
         return lambda items, total: tqdm(items, total=total, desc=what, leave=False)
@@ -160,7 +160,7 @@ def plot_errors(analysis, path: str, title: str) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    from mmvis_plugin.utils.files import replacing
+    from mmvis_plugin.files import replacing
 
     several = len(analysis.thresholds) > 1
     figure, axes = plt.subplots(

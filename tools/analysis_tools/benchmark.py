@@ -118,7 +118,7 @@ def measure(config: str, video: str, options: dict) -> dict:
     Returns:
         Figures by name; ``error`` alone where the model cannot be built or run.
     """
-    from mmvis_plugin.utils.checkpoint import forbid_unsafe_loading
+    from mmvis_plugin.checkpoint import forbid_unsafe_loading
 
     forbid_unsafe_loading()
     try:
@@ -129,7 +129,7 @@ def measure(config: str, video: str, options: dict) -> dict:
 
 def _measure(video: str, config: str, options: dict) -> dict:
     from mmvis_plugin.apis import VISInferencer, build_video_segmentor
-    from mmvis_plugin.utils.memory import peak_memory, reset_peak_memory
+    from mmvis_plugin.memory import peak_memory, reset_peak_memory
 
     model = build_video_segmentor(
         config,
@@ -282,8 +282,8 @@ def write_video(path: Path, size: tuple[int, int], num_frames: int) -> None:
     import cv2
 
     from mmvis_plugin.apis import VideoWriter
-    from mmvis_plugin.datasets.categories import SHAPES
     from mmvis_plugin.datasets.shapes_vis import generate_video
+    from mmvis_plugin.ytvis.categories import SHAPES
 
     length = (CLIP_LENGTH, CLIP_LENGTH)
     clip = generate_video(0, "valid", 0, length, CLIP_SIZE, len(SHAPES)).frames
@@ -337,8 +337,8 @@ def format_table(rows: list[dict]) -> str:
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     from mmvis_plugin.apis import VideoError, VideoReader
-    from mmvis_plugin.utils.config import find_config
-    from mmvis_plugin.utils.files import check_writable, write_json
+    from mmvis_plugin.config import find_config
+    from mmvis_plugin.files import check_writable, write_json
 
     def report(row: dict) -> None:
         outcome = row.get("error") or f"{row['model_fps']:.2f} frames/s"

@@ -24,7 +24,7 @@ from mmvis_plugin.apis import VideoWriter
 from mmvis_plugin.datasets import YTVISDataset
 from mmvis_plugin.evaluation import GroundTruth, load_results
 from mmvis_plugin.evaluation.ytvis_eval import Video
-from mmvis_plugin.utils.files import replacing
+from mmvis_plugin.files import replacing
 from mmvis_plugin.visualization import TrackVisualizer
 from mmvis_plugin.visualization.contact_sheet import (
     Section,

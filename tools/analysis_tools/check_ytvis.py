@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mmvis_plugin.datasets.checking import check_ytvis
-from mmvis_plugin.utils.files import check_writable, write_json
+from mmvis_plugin.files import check_writable, write_json
+from mmvis_plugin.ytvis.checking import check_ytvis
 
 EXAMPLE = """\
 example:

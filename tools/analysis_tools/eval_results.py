@@ -50,7 +50,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from mmvis_plugin.evaluation.report import markdown_table, text_table
-    from mmvis_plugin.utils.files import write_json, write_text
+    from mmvis_plugin.files import write_json, write_text
 
     try:
         gt, tags = load_annotations(args.gt)

@@ -3,8 +3,8 @@
 from tqdm import tqdm
 
 from mmvis_plugin.apis import VISInferencer
+from mmvis_plugin.apis.command_line import open_model, open_video, picture_parser, run_tool
 from mmvis_plugin.visualization import TrackVisualizer
-from mmvis_plugin.visualization.cli import open_model, open_video, picture_parser, run_tool
 from mmvis_plugin.visualization.contact_sheet import (
     Section,
     contact_sheet,

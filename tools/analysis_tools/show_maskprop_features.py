@@ -12,10 +12,7 @@ import torch
 from tqdm import tqdm
 
 from mmvis_plugin.apis import VideoReader
-from mmvis_plugin.models import MaskProp, PropagationHead
-from mmvis_plugin.models.maskprop.maskprop import ObservedFrame
-from mmvis_plugin.visualization import track_color
-from mmvis_plugin.visualization.cli import (
+from mmvis_plugin.apis.command_line import (
     ModelFrame,
     add_channel,
     add_key_frame,
@@ -26,6 +23,9 @@ from mmvis_plugin.visualization.cli import (
     picture_parser,
     run_tool,
 )
+from mmvis_plugin.models import MaskProp, PropagationHead
+from mmvis_plugin.models.maskprop.maskprop import ObservedFrame
+from mmvis_plugin.visualization import track_color
 from mmvis_plugin.visualization.contact_sheet import (
     Section,
     resize_picture,

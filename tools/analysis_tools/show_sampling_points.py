@@ -22,9 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmvis_plugin.apis import VideoReader
-from mmvis_plugin.models import MSSTSVIS
-from mmvis_plugin.visualization import track_color
-from mmvis_plugin.visualization.cli import (
+from mmvis_plugin.apis.command_line import (
     ModelFrame,
     add_key_frame,
     frame_at,
@@ -35,6 +33,8 @@ from mmvis_plugin.visualization.cli import (
     positive,
     run_tool,
 )
+from mmvis_plugin.models import MSSTSVIS
+from mmvis_plugin.visualization import track_color
 from mmvis_plugin.visualization.contact_sheet import (
     Section,
     resize_picture,

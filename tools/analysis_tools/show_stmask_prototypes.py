@@ -14,10 +14,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from tqdm import tqdm
 
-from mmvis_plugin.models import STMask
-from mmvis_plugin.models.stmask.stmask import STMaskState
-from mmvis_plugin.visualization import track_color
-from mmvis_plugin.visualization.cli import (
+from mmvis_plugin.apis.command_line import (
     ModelFrame,
     add_key_frame,
     frame_at,
@@ -28,6 +25,9 @@ from mmvis_plugin.visualization.cli import (
     positive,
     run_tool,
 )
+from mmvis_plugin.models import STMask
+from mmvis_plugin.models.stmask.stmask import STMaskState
+from mmvis_plugin.visualization import track_color
 from mmvis_plugin.visualization.contact_sheet import Section, resize_picture, write_picture
 from mmvis_plugin.visualization.feature_maps import at_frame_size, heat_sheet, paint_heat
 

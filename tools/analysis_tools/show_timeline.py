@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mmvis_plugin.apis import CSVSink, VISInferencer
-from mmvis_plugin.visualization.cli import (
+from mmvis_plugin.apis.command_line import (
     add_frame_range,
     add_model_options,
     add_untrained,

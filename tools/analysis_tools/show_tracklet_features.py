@@ -18,12 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mmvis_plugin.models import EfficientVIS
-from mmvis_plugin.models.efficientvis.linking import ClipTracklets
-from mmvis_plugin.models.efficientvis.tracklet_head import TrackletPredictions
-from mmvis_plugin.models.maskprop.roi_masks import paste_masks
-from mmvis_plugin.visualization import track_color
-from mmvis_plugin.visualization.cli import (
+from mmvis_plugin.apis.command_line import (
     ModelFrame,
     add_channel,
     add_key_frame,
@@ -35,6 +30,11 @@ from mmvis_plugin.visualization.cli import (
     positive,
     run_tool,
 )
+from mmvis_plugin.models import EfficientVIS
+from mmvis_plugin.models.efficientvis.linking import ClipTracklets
+from mmvis_plugin.models.efficientvis.tracklet_head import TrackletPredictions
+from mmvis_plugin.models.maskprop.roi_masks import paste_masks
+from mmvis_plugin.visualization import track_color
 from mmvis_plugin.visualization.contact_sheet import (
     Section,
     resize_picture,

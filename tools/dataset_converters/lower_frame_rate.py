@@ -16,7 +16,7 @@ def main() -> None:
     args = parse_args()
     # Imported here, so that --help does not wait for PyTorch and MMDetection.
     from mmvis_plugin.datasets.converters.builder import read_ytvis
-    from mmvis_plugin.utils.files import write_json
+    from mmvis_plugin.files import write_json
 
     out = args.out or args.ann_file.with_name(f"{args.ann_file.stem}_stride{args.stride}.json")
     try:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
-from mmvis_plugin.datasets.categories import CATEGORIES
 from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
+from mmvis_plugin.ytvis.categories import CATEGORIES
 
 EXAMPLES = """examples:
   python tools/dataset_converters/make_shapes_vis.py

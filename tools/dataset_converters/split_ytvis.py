@@ -166,7 +166,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 def main(argv=None) -> None:
     args = parse_args(argv)
     # Imported here, so that --help does not wait for PyTorch and MMDetection.
-    from mmvis_plugin.utils.files import write_json
+    from mmvis_plugin.files import write_json
 
     try:
         parts = split(args.ann_file, args.val_ratio, args.seed)

@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmvis_plugin.utils import CheckpointError
-from mmvis_plugin.utils.conversion import (
+from mmvis_plugin.apis.conversion import (
     Conversion,
     build_model,
     errors_in_one_line,
@@ -21,6 +20,7 @@ from mmvis_plugin.utils.conversion import (
     save_weights,
     shapes_of,
 )
+from mmvis_plugin.checkpoint import CheckpointError
 
 EXAMPLE = """example:
   python tools/model_converters/efficientvis.py \\

@@ -9,9 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmvis_plugin.datasets.categories import YTVIS19, YTVIS21
-from mmvis_plugin.utils import CheckpointError
-from mmvis_plugin.utils.conversion import (
+from mmvis_plugin.apis.conversion import (
     Conversion,
     build_model,
     dataset_of,
@@ -23,6 +21,8 @@ from mmvis_plugin.utils.conversion import (
     save_weights,
     shapes_of,
 )
+from mmvis_plugin.checkpoint import CheckpointError
+from mmvis_plugin.ytvis.categories import YTVIS19, YTVIS21
 
 EXAMPLES = """examples:
   python tools/model_converters/mssts.py seqformer_r50.pth seqformer_r50_ytvis19.pth \\

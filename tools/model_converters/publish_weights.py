@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 import mmvis_plugin
-from mmvis_plugin.utils.checkpoint import CheckpointError, load_checkpoint_safely
-from mmvis_plugin.utils.files import replacing
+from mmvis_plugin.checkpoint import CheckpointError, load_checkpoint_safely
+from mmvis_plugin.files import replacing
 
 EXAMPLE = """example:
   python tools/model_converters/publish_weights.py work_dirs/maskprop/iter_3000.pth \\

@@ -10,9 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmvis_plugin.datasets.categories import OVIS, YTVIS19, YTVIS21
-from mmvis_plugin.utils import CheckpointError, ConfigError
-from mmvis_plugin.utils.conversion import (
+from mmvis_plugin.apis.conversion import (
     Conversion,
     build_model,
     dataset_of,
@@ -24,6 +22,9 @@ from mmvis_plugin.utils.conversion import (
     save_weights,
     shapes_of,
 )
+from mmvis_plugin.checkpoint import CheckpointError
+from mmvis_plugin.config import ConfigError
+from mmvis_plugin.ytvis.categories import OVIS, YTVIS19, YTVIS21
 
 EXAMPLES = """examples:
   python tools/model_converters/stmask.py STMask_plus_resnet50_ada.pth stmask_r50_ada.pth \\

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from mmvis_plugin.utils.files import write_json
-from mmvis_plugin.utils.rle import MAX_COORDINATE
+from mmvis_plugin.files import write_json
+from mmvis_plugin.ytvis.rle import MAX_COORDINATE
 
 Progress = Callable[[Collection, str], Iterable]
 """Wraps what is looped over, given the name of one item, to show progress."""

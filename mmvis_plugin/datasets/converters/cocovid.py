@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 
 from pycocotools import mask as mask_utils
 
-from mmvis_plugin.utils.rle import rle_pixels, to_rle
+from mmvis_plugin.ytvis.rle import rle_pixels, to_rle
 
 from .builder import (
     Conversion,

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mmvis_plugin.utils.files import natural_key
-from mmvis_plugin.utils.rle import rle_pixels
+from mmvis_plugin.files import natural_key
+from mmvis_plugin.ytvis.rle import rle_pixels
 
 from .builder import Conversion, ConversionError, Progress, YTVISBuilder, encode_ids, no_progress
 from .frames import common_size, list_files, list_frames, relative_names

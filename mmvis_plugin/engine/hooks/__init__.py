@@ -1,3 +1,4 @@
 from .iteration_seed_hook import IterationSeedHook, iteration_seed, seed_generators
+from .track_vis_hook import TrackVisHook
 
-__all__ = ["IterationSeedHook", "iteration_seed", "seed_generators"]
+__all__ = ["IterationSeedHook", "TrackVisHook", "iteration_seed", "seed_generators"]

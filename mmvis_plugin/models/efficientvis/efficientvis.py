@@ -14,7 +14,8 @@ from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ...utils.rle import encode_masks
+from mmvis_plugin.ytvis.rle import encode_masks
+
 from ..layers.clip_targets import clip_targets, cut_clips, sample_instances
 from ..video_segmentor import StreamState, VideoSegmentor, tracked_frame
 from .linking import ClipTracklets, HandCraftLinks, QueryLinks

@@ -15,7 +15,8 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ...utils.rle import encode_masks
+from mmvis_plugin.ytvis.rle import encode_masks
+
 from ..layers.clip_targets import clip_targets, sample_instances
 from ..layers.mask_resize import masks_at_original_size
 from ..layers.rpn_head import class_agnostic, predict_proposals

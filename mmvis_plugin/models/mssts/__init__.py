@@ -1,5 +1,10 @@
 """MS-STS VIS (Thawakar et al., ECCV 2022) and SeqFormer (Wu et al., ECCV 2022)."""
 
+from .adversarial import (
+    AdversarialDistributedDataParallel,
+    AdversarialOptimWrapperConstructor,
+    adversarial_step,
+)
 from .criterion import SeqFormerCriterion
 from .decoder import SeqFormerDecoder
 from .encoder import SeqFormerEncoder
@@ -10,6 +15,9 @@ from .mssts import MSSTSVIS
 from .separability import ForegroundViews, SeparabilityDiscriminator
 
 __all__ = [
+    "AdversarialDistributedDataParallel",
+    "AdversarialOptimWrapperConstructor",
+    "adversarial_step",
     "MSSTSVIS",
     "ClipBoxL2Cost",
     "ClipGIoUCost",

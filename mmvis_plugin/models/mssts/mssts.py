@@ -38,8 +38,9 @@ from mmdet.structures import TrackDataSample
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
-from ...engine import adversarial_step
-from ..layers.window_linking import WindowedSegmentor, WindowSettings, WindowTracks
+from mmvis_plugin.models.windowed import WindowedSegmentor, WindowSettings, WindowTracks
+
+from .adversarial import adversarial_step
 from .criterion import track_targets
 from .decoder import InstancePredictions
 from .deformable import FeatureLevels

@@ -14,7 +14,8 @@ from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from ...utils.rle import encode_masks
+from mmvis_plugin.ytvis.rle import encode_masks
+
 from ..video_segmentor import StreamState, VideoSegmentor, tracked_frame
 from .detections import at_original_size
 from .head import HeadOutputs

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from mmvis_plugin.datasets import YTVISDataset
-from mmvis_plugin.datasets.checking import check_ytvis
+from mmvis_plugin.ytvis.checking import check_ytvis
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from mmvis_plugin.utils.files import natural_key
+from mmvis_plugin.files import natural_key
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 DEFAULT_FPS = Fraction(10)  # of images and arrays, which do not tell theirs

@@ -19,9 +19,10 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from .background import Prefetcher
-from .build import build_video_segmentor, streaming_pipeline
-from .video_io import FrameTiming, VideoReader, check_frame
+from mmvis_plugin.video.background import Prefetcher
+from mmvis_plugin.video.video_io import FrameTiming, VideoReader, check_frame
+
+from .models import build_video_segmentor, streaming_pipeline
 
 GPU_BATCH = 8  # frames that go to a GPU together at most
 READ_AHEAD = 8  # frames decoded before the model asks for them

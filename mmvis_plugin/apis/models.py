@@ -13,14 +13,14 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from mmvis_plugin.utils.checkpoint import (
+from mmvis_plugin.checkpoint import (
     CheckpointError,
     category_ids,
     class_names,
     fill_model,
     load_checkpoint_safely,
 )
-from mmvis_plugin.utils.config import (
+from mmvis_plugin.config import (
     class_counts,
     load_config,
     naming_settings,

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as mask_utils
 
-from mmvis_plugin.utils import rle as rle_module
-from mmvis_plugin.utils.rle import (
+from mmvis_plugin.ytvis import rle as rle_module
+from mmvis_plugin.ytvis.rle import (
     RLEError,
     compress_lists,
     compress_runs,

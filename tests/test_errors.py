@@ -1,7 +1,7 @@
 from torch._utils import ExceptionWrapper
 
 from mmvis_plugin.datasets import DatasetError
-from mmvis_plugin.utils import message_of
+from mmvis_plugin.errors import message_of
 
 
 def from_worker(error):

@@ -113,3 +113,8 @@ def natural_key(name: str | os.PathLike) -> list[tuple[bool, int | str]]:
     """Sort key that compares runs of digits as numbers, so that 2.jpg comes before 10.jpg."""
     parts = re.split(r"(\d+)", os.fspath(name))
     return [(True, int(part)) if part.isdecimal() else (False, part) for part in parts]
+
+
+def resource_root() -> Path:
+    """The directory that holds ``configs/`` and ``weights/``, in a checkout as in a wheel."""
+    return Path(__file__).resolve().parent

@@ -10,7 +10,7 @@ SIZE = 200 * 2**20  # large beside whatever else is allocated meanwhile
 # In a process of its own: threads and caches of other tests would give memory back meanwhile.
 PEAKS = f"""
 import numpy as np
-from mmvis_plugin.utils.memory import peak_memory, reset_peak_memory
+from mmvis_plugin.memory import peak_memory, reset_peak_memory
 
 older = np.ones({2 * SIZE}, np.uint8)
 del older

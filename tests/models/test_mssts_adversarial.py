@@ -10,7 +10,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 from mmengine.registry import MODEL_WRAPPERS, init_default_scope
 from torch import nn
 
-from mmvis_plugin.engine import AdversarialDistributedDataParallel, adversarial_step
+from mmvis_plugin.models.mssts import AdversarialDistributedDataParallel, adversarial_step
 
 
 @pytest.fixture(autouse=True)

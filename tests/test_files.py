@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mmvis_plugin.utils.files import (
+from mmvis_plugin.files import (
     check_writable,
     creating,
     natural_key,

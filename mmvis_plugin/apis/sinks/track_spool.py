@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .inference import FrameResult, TrackedObject, VideoStream
+from mmvis_plugin.apis.inferencer import FrameResult, TrackedObject, VideoStream
 
 
 class Observation(NamedTuple):

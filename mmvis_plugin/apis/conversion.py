@@ -14,9 +14,9 @@ from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
-from .checkpoint import CheckpointError, load_checkpoint_safely
-from .config import ConfigError, load_config
-from .files import replacing
+from mmvis_plugin.checkpoint import CheckpointError, load_checkpoint_safely
+from mmvis_plugin.config import ConfigError, load_config
+from mmvis_plugin.files import replacing
 
 # Pairs of a regular expression of a key, and a template of another key or a reason.
 Rules = Iterable[tuple[str, str]]

@@ -24,14 +24,15 @@ import cv2
 import numpy as np
 import pycocotools.mask as mask_utils
 
+from mmvis_plugin.apis.inferencer import FrameResult, TrackedObject, VideoStream
+from mmvis_plugin.video.background import Worker
+from mmvis_plugin.video.video_io import VideoError, VideoWriter
+
 # Not from the package: it imports this one.
 from mmvis_plugin.visualization.track_visualizer import TrackVisualizer
+from mmvis_plugin.ytvis.rle import encode_masks
 
-from ..utils.rle import encode_masks
-from .background import Worker
-from .inference import FrameResult, TrackedObject, VideoStream
 from .track_spool import Observation, TrackSpool, TrackSummary
-from .video_io import VideoError, VideoWriter
 
 QUEUE_SIZE = 8  # results that wait for a sink at most
 SHORT_SIDE = 256  # pixels from which on labels do not cover what they name

@@ -4,8 +4,9 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mmvis_plugin.utils import CheckpointError, ConfigError
-from mmvis_plugin.utils import config as tools
+from mmvis_plugin import config as tools
+from mmvis_plugin.checkpoint import CheckpointError
+from mmvis_plugin.config import ConfigError
 
 
 def dataset(root="data/shapes_vis/", **kwargs):

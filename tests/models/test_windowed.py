@@ -8,7 +8,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 
 from mmvis_plugin.models.layers import pairwise_soft_iou
-from mmvis_plugin.models.layers.window_linking import (
+from mmvis_plugin.models.windowed import (
     TrackLinker,
     WindowedSegmentor,
     WindowSettings,

@@ -17,9 +17,10 @@ from pycocotools import mask as mask_utils
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ...utils.rle import encode_masks
-from ..video_segmentor import StreamState, VideoSegmentor, tracked_frame
-from .soft_iou import pairwise_soft_iou
+from mmvis_plugin.models.layers.soft_iou import pairwise_soft_iou
+from mmvis_plugin.ytvis.rle import encode_masks
+
+from .video_segmentor import StreamState, VideoSegmentor, tracked_frame
 
 
 @dataclass(frozen=True)

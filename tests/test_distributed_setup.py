@@ -3,7 +3,8 @@ import torch
 from mmengine.config import Config
 from torch import distributed
 
-from mmvis_plugin.utils import ConfigError, set_launcher
+from mmvis_plugin.config import ConfigError
+from mmvis_plugin.distributed import set_launcher
 
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
 

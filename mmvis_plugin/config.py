@@ -17,7 +17,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import Runner
 
-from mmvis_plugin.resources import resource_root
+from mmvis_plugin.files import resource_root
 
 from .checkpoint import (
     CheckpointDownloadError,

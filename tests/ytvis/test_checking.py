@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ytvis_content import box_mask, compressed, polygons, small_content, write_content
 
 from mmvis_plugin.datasets import YTVISDataset
-from mmvis_plugin.datasets.checking import check_ytvis
 from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
-
-from .conftest import box_mask, compressed, polygons, small_content, write_content
+from mmvis_plugin.ytvis.checking import check_ytvis
 
 
 def clean_content():

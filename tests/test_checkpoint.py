@@ -16,7 +16,7 @@ from mmengine.optim.scheduler import OneCycleLR
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
-from mmvis_plugin.utils.checkpoint import (
+from mmvis_plugin.checkpoint import (
     CheckpointDownloadError,
     CheckpointError,
     cached_path,

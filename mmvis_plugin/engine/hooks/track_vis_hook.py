@@ -11,9 +11,8 @@ from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from mmvis_plugin.apis.video_io import VideoWriter
-
-from .track_visualizer import TrackVisualizer
+from mmvis_plugin.video.video_io import VideoWriter
+from mmvis_plugin.visualization.track_visualizer import TrackVisualizer
 
 
 @HOOKS.register_module()

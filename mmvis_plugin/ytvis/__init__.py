@@ -1,0 +1,1 @@
+"""The YouTube-VIS file format: its reading, masks, categories and writing."""
