@@ -9,25 +9,13 @@ import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmengine.runner import Runner
 
 from mmvis_plugin.files import resource_root
-
-from .checkpoint import (
-    CheckpointDownloadError,
-    CheckpointError,
-    cached_path,
-    check_checkpoint,
-    is_url,
-    load_checkpoint_safely,
-)
-from .files import check_writable
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 EVALUATORS = ("val_evaluator", "test_evaluator")
@@ -45,15 +33,8 @@ KEYS = {
     "shipped_weights",
 } - {"cfg"}
 
-# Options of make_shapes_vis.py by the end of a data root.
-SHAPES_OPTIONS = {
-    "_large": " --videos 1200 60",
-    **{f"_{name}": f" --categories {name}" for name in ("ytvis19", "ytvis21", "ovis")},
-}
 
 CLASS_COUNTS = ("num_classes", "num_things_classes")  # what heads call the number of classes
-# Parts of a model whose classes, where they have any, are not those of the dataset.
-OTHER_CLASSES = {"backbone", "reid", "rpn_head", "semantic_head"}
 
 
 class ConfigError(ValueError):
@@ -153,7 +134,7 @@ def _require_spelling(cfg: Config, option: str) -> None:
     key that resembles no other passes.
     """
     parts = option.split(".")
-    nodes = dict(_dicts(cfg.get(parts[0]), parts[0]))
+    nodes = dict(dicts_in(cfg.get(parts[0]), parts[0]))
     for depth, key in enumerate(parts[1:], start=1):
         place = ".".join(parts[:depth])
         node = nodes.get(place, {})
@@ -196,12 +177,6 @@ def _in_one_line(error: Exception) -> str:
     return textwrap.shorten(str(error), 300, placeholder=" ...")
 
 
-def set_work_dir(cfg: Config, work_dir: str | None) -> None:
-    """Set the folder for logs and checkpoints: given, else the config's, else by its name."""
-    default = os.path.join("work_dirs", Path(cfg.filename).stem)
-    cfg.work_dir = work_dir or cfg.get("work_dir") or default
-
-
 # --- building ---------------------------------------------------------------------------------
 
 
@@ -225,13 +200,13 @@ def naming_settings(cfg: Config) -> Iterator[None]:
 
 def _wrong_settings(cfg: Config, message: str) -> list[str]:
     """The settings that an error from building a config speaks of."""
-    nodes = [node for part in sorted(KEYS & cfg.keys()) for node in _dicts(cfg[part], part)]
+    nodes = [node for part in sorted(KEYS & cfg.keys()) for node in dicts_in(cfg[part], part)]
     if found := re.search(r"(\w+) is not in the \S+ registry", message):
-        places = (name for name, node in nodes if _type_name(node) == found[1])
+        places = (name for name, node in nodes if type_name(node) == found[1])
         return [f"{name}.type: there is no {found[1]}" for name in places]
     if found := re.search(r"(\w+)\.__init__\(\) got an unexpected .*'(\w+)'", message):
         owner, key = found.groups()
-        places = [(name, _type_name(node) or owner) for name, node in nodes if key in node]
+        places = [(name, type_name(node) or owner) for name, node in nodes if key in node]
         # A class may hand the argument on to the one it inherits from, which the error names.
         places = [place for place in places if place[1] == owner] or places
         return [f"{name}.{key}: {kind} takes no such argument" for name, kind in places]
@@ -303,55 +278,9 @@ def dataset_configs(cfg: Config, dataloaders: Sequence[str] = DATALOADERS) -> It
         tuple[str, dict]: Dotted name and config of a dataset.
     """
     for name in dataloaders:
-        for path, node in _dicts(cfg.get(name), name):
+        for path, node in dicts_in(cfg.get(name), name):
             if node.get("data_root"):
                 yield path, node
-
-
-def require_data(cfg: Config, dataloaders: Sequence[str]) -> None:
-    """Make sure that the data of some data loaders is there before anything slow begins.
-
-    Args:
-        cfg: Config.
-        dataloaders: For instance ``['test_dataloader']``.
-
-    Raises:
-        ConfigError: An annotation file or image folder is missing; the message says what makes it.
-    """
-    for name, dataset in dataset_configs(cfg, dataloaders):
-        root = dataset["data_root"]
-        # BaseDataset joins the same way: an absolute path stays.
-        wanted = [_annotation_file(dataset)] if dataset.get("ann_file") else []
-        prefixes = (dataset.get("data_prefix") or {}).values()
-        wanted += [os.path.join(root, prefix) for prefix in prefixes if prefix]
-        missing = [path for path in wanted if "://" not in path and not os.path.exists(path)]
-        if missing:
-            raise ConfigError(
-                f"{' and '.join(missing)}, which {name} needs, cannot be found. "
-                f"{_how_to_get(root, missing[0])}. "
-                "If the data is elsewhere, point to it: --data-root DIR"
-            )
-
-
-def _how_to_get(root: str, missing: str) -> str:
-    """What makes a missing file or folder of a dataset."""
-    converters = "python tools/dataset_converters"
-    if made := re.fullmatch(r"(.+)_(?:sub-(?:train|val)|stride(\d+))\.json", missing):
-        whole, stride = f"{made[1]}.json", made[2]
-        if not os.path.isfile(whole):
-            return _how_to_get(root, whole)  # comes first
-        tool = f"lower_frame_rate.py {whole} --stride {stride}"
-        return f"Create it: {converters}/{tool if stride else f'split_ytvis.py {whole}'}"
-    folder, name = root.rstrip(os.sep), os.path.basename(missing)
-    written = name in ("train.json", "valid.json") or not name.endswith(".json")
-    if "shapes" in os.path.basename(folder) and (written or not os.path.isdir(folder)):
-        options = (text for end, text in SHAPES_OPTIONS.items() if folder.endswith(end))
-        return f"Create it: {converters}/make_shapes_vis.py --out {folder}{next(options, '')}"
-    return "docs/datasets.md tells where to download the datasets and how to lay them out"
-
-
-def _annotation_file(dataset: dict) -> str:
-    return os.path.join(dataset["data_root"], dataset["ann_file"])
 
 
 def _folder(path: str) -> str:
@@ -372,73 +301,10 @@ def class_counts(cfg: Config) -> dict[str, int]:
     """Numbers of classes that the model's parts are built for, by dotted name."""
     return {
         f"{name}.{key}": node[key]
-        for name, node in _dicts(cfg.model, "model")
+        for name, node in dicts_in(cfg.model, "model")
         for key in CLASS_COUNTS
         if isinstance(node.get(key), int)
     }
-
-
-def require_class_counts(cfg: Config, classes: Sequence[str]) -> None:
-    """Make sure that a model is built for the classes it is to be trained on.
-
-    Args:
-        cfg: Config.
-        classes: Names of the training data's classes; none if they are not known.
-
-    Raises:
-        ConfigError: A part of the model is built for another number.
-    """
-    wrong = [
-        f"{name} is {count}"
-        for name, count in class_counts(cfg).items()
-        if count != len(classes) and not OTHER_CLASSES & {*name.split(".")}
-    ]
-    if classes and wrong:
-        them = "it" if len(wrong) == 1 else "them"
-        raise ConfigError(
-            f"{_source_of_classes(cfg, 'train_dataloader')} has {len(classes)} classes "
-            f"({_some(classes)}), but {' and '.join(wrong)}: set {them} to {len(classes)}"
-        )
-
-
-def require_classes(
-    cfg: Config, trained: Sequence[str], classes: Sequence[str], checkpoint: str
-) -> None:
-    """Make sure that a model was trained on the classes it is to be tested on.
-
-    Args:
-        cfg: Config.
-        trained: Class names of the checkpoint; none if it does not tell.
-        classes: Class names of the test data; none if they are not known.
-        checkpoint: Its name, for the message.
-
-    Raises:
-        ConfigError: They differ, or are in another order.
-    """
-    if not (trained and classes) or list(trained) == list(classes):
-        return
-    pairs = enumerate(zip_longest(trained, classes))
-    first = next(number for number, (theirs, ours) in pairs if theirs != ours)
-    raise ConfigError(
-        f"{checkpoint} was trained on other classes than "
-        f"{_source_of_classes(cfg, 'test_dataloader')} has ({len(trained)}: "
-        f"{_some(trained, first)}; here {len(classes)}: {_some(classes, first)}): use the config "
-        "of its dataset"
-    )
-
-
-def _source_of_classes(cfg: Config, dataloader: str) -> str:
-    """The annotation file of a data loader, the first of them where it has several."""
-    datasets = (dataset for _, dataset in dataset_configs(cfg, [dataloader]))
-    files = (_annotation_file(dataset) for dataset in datasets if dataset.get("ann_file"))
-    return next(files, dataloader)
-
-
-def _some(names: Sequence[str], first: int = 0) -> str:
-    """Three of some names, from one of them on."""
-    before = ["..."] if first else []
-    after = ["..."] if len(names) > first + 3 else []
-    return ", ".join([*before, *names[first : first + 3], *after])
 
 
 # --- weights ----------------------------------------------------------------------------------
@@ -451,7 +317,9 @@ def pretrained_weights(cfg: Config) -> dict[str, str]:
         dict: File or address by its place in the config: ``load_from`` and, anywhere in the model,
         ``init_cfg`` of type ``Pretrained``.
     """
-    found = {name: node["checkpoint"] for name, node in _dicts(cfg.model, "model") if _loads(node)}
+    found = {
+        name: node["checkpoint"] for name, node in dicts_in(cfg.model, "model") if _loads(node)
+    }
     if cfg.get("load_from"):
         found["load_from"] = cfg.load_from
     return {name: p if "://" in p else os.path.normpath(p) for name, p in found.items()}
@@ -472,139 +340,10 @@ def remove_pretrained(cfg: Config) -> dict[str, str]:
     return removed
 
 
-def check_pretrained(cfg: Config) -> None:
-    """Download the weights a config starts from and make sure that they are plain weights.
-
-    In a run of several processes only the first of each machine downloads.
-
-    Raises:
-        CheckpointError: Weights are missing, cannot be downloaded or hold more than weights; the
-            message names the place in the config and the way to start without them.
-    """
-    others_download = int(os.environ.get("LOCAL_RANK", 0)) != 0
-    for name, path in pretrained_weights(cfg).items():
-        if "://" in path and not is_url(path):
-            continue  # model zoo names are MMEngine's to resolve
-        if is_url(path) and others_download and not cached_path(path).exists():
-            continue
-        try:
-            check_checkpoint(path)
-        except CheckpointDownloadError as error:
-            message = f"{name}: {error}, or start from random weights: --no-pretrained"
-            raise CheckpointDownloadError(message) from error
-        except CheckpointError as error:
-            raise CheckpointError(
-                f"{name}: {error} {_origin(path)}To start from random weights: --no-pretrained"
-            ) from error
-
-
-def _origin(weights: str) -> str:
-    """What makes weights that the project ships, if they are of that kind."""
-    config = shipped_configs().get(Path(weights).stem)
-    if config is None:
-        return ""
-    command = f"tools/train.py {config.relative_to(resource_root())}"
-    return f"It comes from `{command}` (`make weights` makes all). "
-
-
 def _loads(node: Any) -> bool:
     if not isinstance(node, dict) or not node.get("checkpoint"):
         return False
-    return _type_name(node) in ("Pretrained", "PretrainedInit")
-
-
-# --- resuming ---------------------------------------------------------------------------------
-
-
-def set_resume(cfg: Config, resume: str) -> None:
-    """Let a run go on from a checkpoint, with the checkpoint's seed.
-
-    MMEngine takes the seed of the checkpoint too, but only after it has seeded the data with the
-    config's. The checkpoint holds all weights: those that the config starts from are not needed
-    any more, which may be gone or out of reach by now.
-
-    Args:
-        cfg: Config with ``work_dir``, changed in place.
-        resume: A checkpoint, or ``'auto'`` for the latest in ``work_dir``; where there is none yet
-            the run begins as the config says.
-
-    Raises:
-        CheckpointError: The checkpoint is missing, unsafe, damaged, or not one of a training run.
-    """
-    if resume == "auto":
-        resume = latest_checkpoint(cfg.work_dir)
-        if resume is None:
-            print(f"Nothing to resume in {cfg.work_dir}: training from the start.", flush=True)
-            cfg.resume = False
-            return
-    checkpoint = load_checkpoint_safely(resume)
-    if not {"meta", "optimizer", "message_hub"} <= checkpoint.keys():
-        raise CheckpointError(
-            f"{resume} holds weights but not the state of a training run, so it cannot be "
-            f"resumed. To start from its weights: --cfg-options load_from={resume}"
-        )
-    remove_pretrained(cfg)
-    cfg.resume, cfg.load_from = True, str(resume)
-    set_seed(cfg, checkpoint["meta"].get("seed"))
-    print(f"Resuming from {resume}.", flush=True)
-
-
-def set_seed(cfg: Config, seed: int | None) -> None:
-    """Set the seed of the run unless it is None."""
-    if seed is not None:
-        cfg.randomness = dict(cfg.get("randomness") or {}, seed=seed)
-
-
-def latest_checkpoint(work_dir: str) -> str | None:
-    """The checkpoint a run in ``work_dir`` wrote last.
-
-    That is the one named in the file ``last_checkpoint``. It is looked for in ``work_dir`` first,
-    which may have been moved or copied since. Where a kill left that file empty, it is the newest
-    in ``work_dir``.
-    """
-    folder = Path(work_dir)
-    record = folder / "last_checkpoint"
-    named = record.read_text().strip() if record.is_file() else ""
-    for path in (folder / Path(named).name, Path(named)):
-        if named and path.is_file():
-            return str(path)
-    if not record.is_file():
-        return None
-    saved = [*folder.glob("iter_*.pth"), *folder.glob("epoch_*.pth")]
-    return str(max(saved, key=lambda path: path.stat().st_mtime)) if saved else None
-
-
-# --- training ---------------------------------------------------------------------------------
-
-
-def use_amp(cfg: Config) -> None:
-    """Train in mixed precision.
-
-    Args:
-        cfg: Config, changed in place: its optimizer wrapper or, where a model has several
-            optimizers, the wrapper of each.
-
-    Raises:
-        ConfigError: There is no accelerator, or the config has an optimizer wrapper of its own.
-    """
-    if get_device() in ("cpu", "mps"):
-        raise ConfigError(
-            "--amp trains in mixed precision on a GPU, and PyTorch finds none here. Leave it out."
-        )
-    for name, node in list(_dicts(cfg.optim_wrapper, "optim_wrapper")):
-        if "optimizer" not in node:
-            continue
-        wrapper = node.get("type", "OptimWrapper")
-        if wrapper not in ("OptimWrapper", "AmpOptimWrapper"):
-            raise ConfigError(
-                f"--amp replaces OptimWrapper, but {name}.type is {wrapper}: set mixed "
-                "precision in the config."
-            )
-        node["type"] = "AmpOptimWrapper"
-        node.setdefault("loss_scale", "dynamic")
-
-
-# --- testing ----------------------------------------------------------------------------------
+    return type_name(node) in ("Pretrained", "PretrainedInit")
 
 
 def remove_discriminator(cfg: Config) -> None:
@@ -617,58 +356,21 @@ def remove_discriminator(cfg: Config) -> None:
         cfg.model.discriminator = None
 
 
-def set_result_file(cfg: Config, path: str) -> None:
-    """Let the test evaluator write its results.
-
-    Args:
-        cfg: Config, changed in place.
-        path: File to write, ending in ``.json``.
-
-    Raises:
-        ConfigError: The config's test evaluator is not ``YTVISMetric``.
-        OSError: The file cannot be written, which would be late to find out after the test.
-    """
-    evaluator = video_evaluator(cfg, "--out")
-    check_writable(path)
-    evaluator["outfile_prefix"] = path.removesuffix(".json")
-
-
-def video_evaluator(cfg: Config, option: str) -> dict:
-    """The test evaluator that takes the tracks of videos; configs of image models have none.
-
-    Args:
-        cfg: Config.
-        option: What needs it, for the message.
-
-    Raises:
-        ConfigError: The config's test evaluator is not ``YTVISMetric``.
-    """
-    evaluators = cfg.get("test_evaluator")
-    evaluators = evaluators if isinstance(evaluators, list | tuple) else [evaluators]
-    for evaluator in filter(None, evaluators):
-        if _type_name(evaluator) == "YTVISMetric":
-            return evaluator
-    raise ConfigError(
-        f"{option} is for the tracks of videos: it needs a config whose test_evaluator is a "
-        "YTVISMetric, and that of an image model is not"
-    )
-
-
 # --- walking through configs ------------------------------------------------------------------
 
 
-def _dicts(node: Any, name: str) -> Iterator[tuple[str, dict]]:
+def dicts_in(node: Any, name: str) -> Iterator[tuple[str, dict]]:
     """Every dict in a nested config, with its dotted name."""
     if isinstance(node, dict):
         yield name, node
         for key, value in node.items():
-            yield from _dicts(value, f"{name}.{key}")
+            yield from dicts_in(value, f"{name}.{key}")
     elif isinstance(node, list | tuple):
         for index, value in enumerate(node):
-            yield from _dicts(value, f"{name}.{index}")
+            yield from dicts_in(value, f"{name}.{index}")
 
 
-def _type_name(node: dict) -> str | None:
+def type_name(node: dict) -> str | None:
     """What a dict is a config of; its type may be a name or a class."""
     kind = node.get("type")
     return getattr(kind, "__name__", kind)

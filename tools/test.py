@@ -70,18 +70,19 @@ def parse_args() -> argparse.Namespace:
 
 def prepare(args: argparse.Namespace):
     """Config of the run, checked as far as possible without building anything."""
-    from mmvis_plugin import config as tools
     from mmvis_plugin.checkpoint import check_checkpoint
+    from mmvis_plugin.config import load_config, remove_discriminator
+    from mmvis_plugin.engine import run_settings
 
-    cfg = tools.load_config(args.config, args.cfg_options, args.data_root)
-    tools.require_data(cfg, ["test_dataloader"])
-    tools.set_work_dir(cfg, args.work_dir)
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    run_settings.require_data(cfg, ["test_dataloader"])
+    run_settings.set_work_dir(cfg, args.work_dir)
     cfg.load_from, cfg.resume = str(check_checkpoint(args.checkpoint)), False
-    tools.remove_discriminator(cfg)
+    remove_discriminator(cfg)
     if args.out:
-        tools.set_result_file(cfg, args.out)
+        run_settings.set_result_file(cfg, args.out)
     if args.show_dir:
-        tools.video_evaluator(cfg, "--show-dir")
+        run_settings.video_evaluator(cfg, "--show-dir")
         hook = dict(type="TrackVisHook", out_dir=args.show_dir, score_thr=args.show_score_thr)
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), hook]
     return cfg
@@ -90,9 +91,9 @@ def prepare(args: argparse.Namespace):
 def test(cfg, args: argparse.Namespace) -> None:
     from mmengine.runner import Runner
 
-    from mmvis_plugin import config as tools
+    from mmvis_plugin.config import naming_settings
 
-    with tools.naming_settings(cfg):
+    with naming_settings(cfg):
         runner = Runner.from_cfg(cfg)
         require_fit(runner, args)
         runner.test()
@@ -103,7 +104,7 @@ def require_fit(runner, args: argparse.Namespace) -> None:
     from mmengine.model import is_model_wrapper
 
     from mmvis_plugin.checkpoint import class_names, fill_model, load_checkpoint_safely
-    from mmvis_plugin.config import require_classes
+    from mmvis_plugin.engine.run_settings import require_classes
 
     checkpoint = load_checkpoint_safely(args.checkpoint)
     meta = getattr(runner.test_dataloader.dataset, "metainfo", {})

@@ -74,22 +74,23 @@ def parse_args() -> argparse.Namespace:
 
 def prepare(args: argparse.Namespace):
     """Config of the run, checked as far as possible without building anything."""
-    from mmvis_plugin import config as tools
+    from mmvis_plugin.config import load_config, remove_pretrained
+    from mmvis_plugin.engine import run_settings
 
-    cfg = tools.load_config(args.config, args.cfg_options, args.data_root)
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
     validating = cfg.get("val_cfg") is not None
-    tools.require_data(cfg, ["train_dataloader"] + ["val_dataloader"] * validating)
-    tools.set_work_dir(cfg, args.work_dir)
-    tools.set_seed(cfg, args.seed)
+    run_settings.require_data(cfg, ["train_dataloader"] + ["val_dataloader"] * validating)
+    run_settings.set_work_dir(cfg, args.work_dir)
+    run_settings.set_seed(cfg, args.seed)
     if args.amp:
-        tools.use_amp(cfg)
+        run_settings.use_amp(cfg)
     if args.no_pretrained:
-        for name, path in tools.remove_pretrained(cfg).items():
+        for name, path in remove_pretrained(cfg).items():
             print(f"--no-pretrained: not loading {name} = {path}", flush=True)
     resume = args.resume or (cfg.get("resume") and (cfg.get("load_from") or "auto"))
     if resume:
-        tools.set_resume(cfg, resume)
-    tools.check_pretrained(cfg)
+        run_settings.set_resume(cfg, resume)
+    run_settings.check_pretrained(cfg)
     return cfg
 
 
@@ -97,8 +98,8 @@ def build(cfg):
     """Runner of a config, with data and optimizer: what does not fit shows here, in one line."""
     from mmengine.runner import Runner
 
-    from mmvis_plugin import config as tools
     from mmvis_plugin.config import ConfigError
+    from mmvis_plugin.engine.run_settings import require_class_counts
 
     loops = ["train_loop"] + ["val_loop"] * (cfg.get("val_cfg") is not None)
     try:
@@ -110,7 +111,7 @@ def build(cfg):
     except (OSError, ValueError) as error:  # of a file, an argument or the data
         raise ConfigError(str(error)) from error
     meta = getattr(runner.train_dataloader.dataset, "metainfo", {})
-    tools.require_class_counts(cfg, meta.get("classes") or ())
+    require_class_counts(cfg, meta.get("classes") or ())
     return runner
 
 

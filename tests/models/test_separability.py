@@ -13,9 +13,8 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmvis_plugin import config as tools
 from mmvis_plugin.apis import build_video_segmentor
-from mmvis_plugin.config import remove_pretrained
+from mmvis_plugin.config import remove_discriminator, remove_pretrained
 from mmvis_plugin.models.mssts.separability import (
     ForegroundViews,
     SeparabilityDiscriminator,
@@ -258,5 +257,5 @@ def test_inference_builds_none(mssts, tmp_path):
     for name, value in model.state_dict().items():
         assert torch.equal(value, trained.state_dict()[name]), name
     cfg = mssts.copy()
-    tools.remove_discriminator(cfg)
+    remove_discriminator(cfg)
     assert MODELS.build(cfg.model).discriminator is None

@@ -9,10 +9,9 @@ from mmengine.config import Config
 from scripts import load_script
 from toy_adversarial import ToySegmentor
 
-from mmvis_plugin import config as tools
 from mmvis_plugin.checkpoint import load_checkpoint_safely
 from mmvis_plugin.config import ConfigError
-from mmvis_plugin.engine import iteration_seed, seed_generators
+from mmvis_plugin.engine import iteration_seed, run_settings, seed_generators
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -199,9 +198,9 @@ def test_published_weights_have_no_discriminator(adversarial_config, train_here,
 
 
 def test_amp_converts_each_optimizer(adversarial_config, monkeypatch):
-    monkeypatch.setattr(tools, "get_device", lambda: "cuda")
+    monkeypatch.setattr(run_settings, "get_device", lambda: "cuda")
     cfg = Config.fromfile(adversarial_config(), import_custom_modules=False)
-    tools.use_amp(cfg)
+    run_settings.use_amp(cfg)
     for name in ("network", "discriminator"):
         assert cfg.optim_wrapper[name].type == "AmpOptimWrapper"
         assert cfg.optim_wrapper[name].loss_scale == "dynamic"
@@ -209,12 +208,12 @@ def test_amp_converts_each_optimizer(adversarial_config, monkeypatch):
     assert cfg.optim_wrapper.network.clip_grad == dict(max_norm=0.1)
     cfg.optim_wrapper.discriminator.type = "ApexOptimWrapper"
     with pytest.raises(ConfigError, match="optim_wrapper.discriminator.type is ApexOptimWrapper"):
-        tools.use_amp(cfg)
+        run_settings.use_amp(cfg)
 
 
 def test_amp_converts_a_single_optimizer(monkeypatch):
-    monkeypatch.setattr(tools, "get_device", lambda: "cuda")
+    monkeypatch.setattr(run_settings, "get_device", lambda: "cuda")
     cfg = Config(dict(optim_wrapper=dict(optimizer=dict(type="SGD"), loss_scale=512.0)))
-    tools.use_amp(cfg)
+    run_settings.use_amp(cfg)
     expected = dict(optimizer=dict(type="SGD"), type="AmpOptimWrapper", loss_scale=512.0)
     assert cfg.optim_wrapper == expected

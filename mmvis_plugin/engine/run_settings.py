@@ -1,0 +1,332 @@
+"""What prepares a run: its folder, data, classes, weights, resuming, precision, result file."""
+
+import os
+import re
+from collections.abc import Sequence
+from itertools import zip_longest
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.device import get_device
+
+from mmvis_plugin.checkpoint import (
+    CheckpointDownloadError,
+    CheckpointError,
+    cached_path,
+    check_checkpoint,
+    is_url,
+    load_checkpoint_safely,
+)
+from mmvis_plugin.config import (
+    ConfigError,
+    class_counts,
+    dataset_configs,
+    dicts_in,
+    pretrained_weights,
+    remove_pretrained,
+    shipped_configs,
+    type_name,
+)
+from mmvis_plugin.files import check_writable, resource_root
+
+# Options of make_shapes_vis.py by the end of a data root.
+SHAPES_OPTIONS = {
+    "_large": " --videos 1200 60",
+    **{f"_{name}": f" --categories {name}" for name in ("ytvis19", "ytvis21", "ovis")},
+}
+
+# Parts of a model whose classes, where they have any, are not those of the dataset.
+OTHER_CLASSES = {"backbone", "reid", "rpn_head", "semantic_head"}
+
+
+# --- work directory ----------------------------------------------------------------------------
+
+
+def set_work_dir(cfg: Config, work_dir: str | None) -> None:
+    """Set the folder for logs and checkpoints: given, else the config's, else by its name."""
+    default = os.path.join("work_dirs", Path(cfg.filename).stem)
+    cfg.work_dir = work_dir or cfg.get("work_dir") or default
+
+
+# --- data --------------------------------------------------------------------------------------
+
+
+def require_data(cfg: Config, dataloaders: Sequence[str]) -> None:
+    """Make sure that the data of some data loaders is there before anything slow begins.
+
+    Args:
+        cfg: Config.
+        dataloaders: For instance ``['test_dataloader']``.
+
+    Raises:
+        ConfigError: An annotation file or image folder is missing; the message says what makes it.
+    """
+    for name, dataset in dataset_configs(cfg, dataloaders):
+        root = dataset["data_root"]
+        # BaseDataset joins the same way: an absolute path stays.
+        wanted = [_annotation_file(dataset)] if dataset.get("ann_file") else []
+        prefixes = (dataset.get("data_prefix") or {}).values()
+        wanted += [os.path.join(root, prefix) for prefix in prefixes if prefix]
+        missing = [path for path in wanted if "://" not in path and not os.path.exists(path)]
+        if missing:
+            raise ConfigError(
+                f"{' and '.join(missing)}, which {name} needs, cannot be found. "
+                f"{_how_to_get(root, missing[0])}. "
+                "If the data is elsewhere, point to it: --data-root DIR"
+            )
+
+
+def _how_to_get(root: str, missing: str) -> str:
+    """What makes a missing file or folder of a dataset."""
+    converters = "python tools/dataset_converters"
+    if made := re.fullmatch(r"(.+)_(?:sub-(?:train|val)|stride(\d+))\.json", missing):
+        whole, stride = f"{made[1]}.json", made[2]
+        if not os.path.isfile(whole):
+            return _how_to_get(root, whole)  # comes first
+        tool = f"lower_frame_rate.py {whole} --stride {stride}"
+        return f"Create it: {converters}/{tool if stride else f'split_ytvis.py {whole}'}"
+    folder, name = root.rstrip(os.sep), os.path.basename(missing)
+    written = name in ("train.json", "valid.json") or not name.endswith(".json")
+    if "shapes" in os.path.basename(folder) and (written or not os.path.isdir(folder)):
+        options = (text for end, text in SHAPES_OPTIONS.items() if folder.endswith(end))
+        return f"Create it: {converters}/make_shapes_vis.py --out {folder}{next(options, '')}"
+    return "docs/datasets.md tells where to download the datasets and how to lay them out"
+
+
+def _annotation_file(dataset: dict) -> str:
+    return os.path.join(dataset["data_root"], dataset["ann_file"])
+
+
+# --- classes -----------------------------------------------------------------------------------
+
+
+def require_class_counts(cfg: Config, classes: Sequence[str]) -> None:
+    """Make sure that a model is built for the classes it is to be trained on.
+
+    Args:
+        cfg: Config.
+        classes: Names of the training data's classes; none if they are not known.
+
+    Raises:
+        ConfigError: A part of the model is built for another number.
+    """
+    wrong = [
+        f"{name} is {count}"
+        for name, count in class_counts(cfg).items()
+        if count != len(classes) and not OTHER_CLASSES & {*name.split(".")}
+    ]
+    if classes and wrong:
+        them = "it" if len(wrong) == 1 else "them"
+        raise ConfigError(
+            f"{_source_of_classes(cfg, 'train_dataloader')} has {len(classes)} classes "
+            f"({_some(classes)}), but {' and '.join(wrong)}: set {them} to {len(classes)}"
+        )
+
+
+def require_classes(
+    cfg: Config, trained: Sequence[str], classes: Sequence[str], checkpoint: str
+) -> None:
+    """Make sure that a model was trained on the classes it is to be tested on.
+
+    Args:
+        cfg: Config.
+        trained: Class names of the checkpoint; none if it does not tell.
+        classes: Class names of the test data; none if they are not known.
+        checkpoint: Its name, for the message.
+
+    Raises:
+        ConfigError: They differ, or are in another order.
+    """
+    if not (trained and classes) or list(trained) == list(classes):
+        return
+    pairs = enumerate(zip_longest(trained, classes))
+    first = next(number for number, (theirs, ours) in pairs if theirs != ours)
+    raise ConfigError(
+        f"{checkpoint} was trained on other classes than "
+        f"{_source_of_classes(cfg, 'test_dataloader')} has ({len(trained)}: "
+        f"{_some(trained, first)}; here {len(classes)}: {_some(classes, first)}): use the config "
+        "of its dataset"
+    )
+
+
+def _source_of_classes(cfg: Config, dataloader: str) -> str:
+    """The annotation file of a data loader, the first of them where it has several."""
+    datasets = (dataset for _, dataset in dataset_configs(cfg, [dataloader]))
+    files = (_annotation_file(dataset) for dataset in datasets if dataset.get("ann_file"))
+    return next(files, dataloader)
+
+
+def _some(names: Sequence[str], first: int = 0) -> str:
+    """Three of some names, from one of them on."""
+    before = ["..."] if first else []
+    after = ["..."] if len(names) > first + 3 else []
+    return ", ".join([*before, *names[first : first + 3], *after])
+
+
+# --- weights -----------------------------------------------------------------------------------
+
+
+def check_pretrained(cfg: Config) -> None:
+    """Download the weights a config starts from and make sure that they are plain weights.
+
+    In a run of several processes only the first of each machine downloads.
+
+    Raises:
+        CheckpointError: Weights are missing, cannot be downloaded or hold more than weights; the
+            message names the place in the config and the way to start without them.
+    """
+    others_download = int(os.environ.get("LOCAL_RANK", 0)) != 0
+    for name, path in pretrained_weights(cfg).items():
+        if "://" in path and not is_url(path):
+            continue  # model zoo names are MMEngine's to resolve
+        if is_url(path) and others_download and not cached_path(path).exists():
+            continue
+        try:
+            check_checkpoint(path)
+        except CheckpointDownloadError as error:
+            message = f"{name}: {error}, or start from random weights: --no-pretrained"
+            raise CheckpointDownloadError(message) from error
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{name}: {error} {_origin(path)}To start from random weights: --no-pretrained"
+            ) from error
+
+
+def _origin(weights: str) -> str:
+    """What makes weights that the project ships, if they are of that kind."""
+    config = shipped_configs().get(Path(weights).stem)
+    if config is None:
+        return ""
+    command = f"tools/train.py {config.relative_to(resource_root())}"
+    return f"It comes from `{command}` (`make weights` makes all). "
+
+
+# --- resuming ----------------------------------------------------------------------------------
+
+
+def set_resume(cfg: Config, resume: str) -> None:
+    """Let a run go on from a checkpoint, with the checkpoint's seed.
+
+    MMEngine takes the seed of the checkpoint too, but only after it has seeded the data with the
+    config's. The checkpoint holds all weights: those that the config starts from are not needed
+    any more, which may be gone or out of reach by now.
+
+    Args:
+        cfg: Config with ``work_dir``, changed in place.
+        resume: A checkpoint, or ``'auto'`` for the latest in ``work_dir``; where there is none yet
+            the run begins as the config says.
+
+    Raises:
+        CheckpointError: The checkpoint is missing, unsafe, damaged, or not one of a training run.
+    """
+    if resume == "auto":
+        resume = latest_checkpoint(cfg.work_dir)
+        if resume is None:
+            print(f"Nothing to resume in {cfg.work_dir}: training from the start.", flush=True)
+            cfg.resume = False
+            return
+    checkpoint = load_checkpoint_safely(resume)
+    if not {"meta", "optimizer", "message_hub"} <= checkpoint.keys():
+        raise CheckpointError(
+            f"{resume} holds weights but not the state of a training run, so it cannot be "
+            f"resumed. To start from its weights: --cfg-options load_from={resume}"
+        )
+    remove_pretrained(cfg)
+    cfg.resume, cfg.load_from = True, str(resume)
+    set_seed(cfg, checkpoint["meta"].get("seed"))
+    print(f"Resuming from {resume}.", flush=True)
+
+
+def set_seed(cfg: Config, seed: int | None) -> None:
+    """Set the seed of the run unless it is None."""
+    if seed is not None:
+        cfg.randomness = dict(cfg.get("randomness") or {}, seed=seed)
+
+
+def latest_checkpoint(work_dir: str) -> str | None:
+    """The checkpoint a run in ``work_dir`` wrote last.
+
+    That is the one named in the file ``last_checkpoint``. It is looked for in ``work_dir`` first,
+    which may have been moved or copied since. Where a kill left that file empty, it is the newest
+    in ``work_dir``.
+    """
+    folder = Path(work_dir)
+    record = folder / "last_checkpoint"
+    named = record.read_text().strip() if record.is_file() else ""
+    for path in (folder / Path(named).name, Path(named)):
+        if named and path.is_file():
+            return str(path)
+    if not record.is_file():
+        return None
+    saved = [*folder.glob("iter_*.pth"), *folder.glob("epoch_*.pth")]
+    return str(max(saved, key=lambda path: path.stat().st_mtime)) if saved else None
+
+
+# --- training ----------------------------------------------------------------------------------
+
+
+def use_amp(cfg: Config) -> None:
+    """Train in mixed precision.
+
+    Args:
+        cfg: Config, changed in place: its optimizer wrapper or, where a model has several
+            optimizers, the wrapper of each.
+
+    Raises:
+        ConfigError: There is no accelerator, or the config has an optimizer wrapper of its own.
+    """
+    if get_device() in ("cpu", "mps"):
+        raise ConfigError(
+            "--amp trains in mixed precision on a GPU, and PyTorch finds none here. Leave it out."
+        )
+    for name, node in list(dicts_in(cfg.optim_wrapper, "optim_wrapper")):
+        if "optimizer" not in node:
+            continue
+        wrapper = node.get("type", "OptimWrapper")
+        if wrapper not in ("OptimWrapper", "AmpOptimWrapper"):
+            raise ConfigError(
+                f"--amp replaces OptimWrapper, but {name}.type is {wrapper}: set mixed "
+                "precision in the config."
+            )
+        node["type"] = "AmpOptimWrapper"
+        node.setdefault("loss_scale", "dynamic")
+
+
+# --- testing -----------------------------------------------------------------------------------
+
+
+def set_result_file(cfg: Config, path: str) -> None:
+    """Let the test evaluator write its results.
+
+    Args:
+        cfg: Config, changed in place.
+        path: File to write, ending in ``.json``.
+
+    Raises:
+        ConfigError: The config's test evaluator is not ``YTVISMetric``.
+        OSError: The file cannot be written, which would be late to find out after the test.
+    """
+    evaluator = video_evaluator(cfg, "--out")
+    check_writable(path)
+    evaluator["outfile_prefix"] = path.removesuffix(".json")
+
+
+def video_evaluator(cfg: Config, option: str) -> dict:
+    """The test evaluator that takes the tracks of videos; configs of image models have none.
+
+    Args:
+        cfg: Config.
+        option: What needs it, for the message.
+
+    Raises:
+        ConfigError: The config's test evaluator is not ``YTVISMetric``.
+    """
+    evaluators = cfg.get("test_evaluator")
+    evaluators = evaluators if isinstance(evaluators, list | tuple) else [evaluators]
+    for evaluator in filter(None, evaluators):
+        if type_name(evaluator) == "YTVISMetric":
+            return evaluator
+    raise ConfigError(
+        f"{option} is for the tracks of videos: it needs a config whose test_evaluator is a "
+        "YTVISMetric, and that of an image model is not"
+    )
