@@ -1,0 +1,556 @@
+"""What the command lines of tools/, demo/ and benchmarks/ share.
+
+Only the standard library is imported here, so that a script prints its help, or says what is wrong
+with its arguments, before PyTorch is loaded. A script imports what it needs of the package in the
+function that uses it. Scripts in other folders begin with::
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
+"""
+
+import argparse
+import difflib
+import math
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DEFAULT_DEVICE = "a GPU if there is one"
+SIGNAL_CODES = 128  # exit codes above this are signals, as in the shell
+ENDING_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+# What wrong input and a full disk raise; anything else is a mistake in the program. They are
+# looked up among the modules that are loaded when an error is there.
+INPUT_ERRORS = (
+    "builtins.OSError",
+    "builtins.ValueError",
+    "sqlite3.Error",
+    "av.error.FFmpegError",
+    "torch.cuda.OutOfMemoryError",
+    "mmvis_plugin.checkpoint.CheckpointError",
+)
+
+
+# --- running ----------------------------------------------------------------------------------
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asks the program to end, as Ctrl-C does.
+
+    Attributes:
+        signal: Its number.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(number)
+        self.signal = number
+
+
+def run(main: Callable[[], int | None], known: Collection[str] = INPUT_ERRORS) -> None:
+    """Run a script and exit: 0, or what ``main`` returns.
+
+    An error that ``known`` names is printed in one line, with exit code 1. Ctrl-C, SIGTERM and
+    SIGHUP (a lost connection) let ``main`` clean up, and end the program in one line and with the
+    signal's exit code.
+
+    Args:
+        main: The script.
+        known: Dotted names of exceptions that are due to the user's input.
+
+    Raises:
+        SystemExit: Always, with the exit code.
+    """
+    forbid_unsafe_loading()
+    try:
+        with signals_raised():
+            code = main() or 0
+            sys.stdout.flush()
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "signal", signal.SIGINT)
+        code = SIGNAL_CODES + number
+        say(f"stopped by {'Ctrl-C' if number == signal.SIGINT else signal.Signals(number).name}")
+    except BrokenPipeError:  # the reader of the output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = SIGNAL_CODES + signal.SIGPIPE
+    except Exception as error:
+        if not isinstance(error, tuple(loaded_classes(known))):
+            raise
+        code = 1
+        say(f"error: {message_of(error)}")
+    sys.exit(code)
+
+
+@contextmanager
+def signals_raised() -> Iterator[None]:
+    """Within this context, SIGTERM and SIGHUP raise :class:`Stopped` in this process.
+
+    A signal that was ignored, as `nohup` does with SIGHUP, stays ignored. Child processes end at
+    once, as if the handler were not there.
+    """
+    owner = os.getpid()
+
+    def stop(number: int, frame) -> None:
+        if os.getpid() == owner:
+            raise Stopped(number)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    handled = [n for n in ENDING_SIGNALS if signal.getsignal(n) is signal.SIG_DFL]
+    for number in handled:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def loaded_classes(names: Iterable[str]) -> Iterator[type]:
+    """The classes of these dotted names whose modules are loaded."""
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        if found := getattr(sys.modules.get(module), attribute, None):
+            yield found
+
+
+def message_of(error: Exception) -> str:
+    """The message of an error in one line, also where a worker of a data loader raised it.
+
+    PyTorch raises such an error anew and puts the worker's traceback in front of its message.
+
+    Args:
+        error: Any exception.
+    """
+    text = str(error)
+    if re.match(r"Caught \w+ in .*\nOriginal Traceback", text):
+        text = re.split(rf"^[\w.]*{type(error).__name__}: ", text, flags=re.MULTILINE)[-1]
+    return " ".join(text.split()) or type(error).__name__
+
+
+def say(text: str) -> None:
+    """Print to standard error, which may be closed after a lost connection."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def forbid_unsafe_loading() -> None:
+    """Make every later ``torch.load`` of this process and its children ``weights_only``.
+
+    Some versions of MMEngine fall back to executing a checkpoint that does not load as plain
+    weights; PyTorch's own switch, an environment variable, closes that path for checkpoints that
+    are found late, for example behind a ``torchvision://`` name.
+    """
+    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+
+
+def progress(items: Iterable, unit: str, total: int | None = None, name: str = "") -> Iterable:
+    """Show on a terminal how far a loop is.
+
+    Args:
+        items: What is looped over.
+        unit: What one of them is called.
+        total: Their number, where ``items`` has no length.
+        name: Stands in front of the bar.
+    """
+    from tqdm import tqdm
+
+    return tqdm(items, name or None, total=total, unit=unit, disable=None)
+
+
+# --- parsers ----------------------------------------------------------------------------------
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
+def make_parser(description: str, examples: str) -> Parser:
+    """A parser whose help begins with a description and ends with examples.
+
+    Args:
+        description: What the script does, usually its ``__doc__``.
+        examples: Begins with ``example:`` or ``examples:``.
+    """
+    return Parser(
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def picture_parser(description: str, examples: str, frames: int, frames_help: str) -> Parser:
+    """The parser of a tool that paints a picture of a model: VIDEO CONFIG [CHECKPOINT] --out PNG.
+
+    Args:
+        description: What the tool does.
+        examples: Shown after the options.
+        frames: Default of ``--frames``.
+        frames_help: What ``--frames`` means.
+    """
+    parser = make_parser(description, examples)
+    add_video(parser)
+    add_model(parser)
+    add_picture(parser)
+    parser.add_argument(
+        "--frames",
+        type=positive,
+        default=frames,
+        metavar="N",
+        help=f"{frames_help} (default: %(default)s)",
+    )
+    add_layout(parser)
+    add_frame_range(parser)
+    add_untrained(parser)
+    return parser
+
+
+# --- groups of options ------------------------------------------------------------------------
+
+
+def add_video(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Add ``video``.
+
+    Args:
+        parser: The parser.
+        more: Other sources that the script takes, for the help.
+    """
+    parser.add_argument(
+        "video",
+        type=source,
+        help=f"video file, or folder or pattern ('shots/*.jpg') of images{more}",
+    )
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add ``config`` and ``--cfg-options``, which :func:`read_settings` turns into a dict."""
+    parser.add_argument(
+        "config",
+        type=config,
+        help="config file, or name of a config that comes with the package",
+    )
+    add_cfg_options(parser)
+
+
+def add_cfg_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--cfg-options``, a list of texts, for :func:`read_settings`."""
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action="extend",
+        type=setting,
+        default=[],
+        metavar="KEY=VALUE",
+        help="override settings of the config: train_dataloader.batch_size=1 key=[a,b] ...",
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add ``config``, an optional ``checkpoint``, ``--device`` and ``--cfg-options``."""
+    add_config(parser)
+    parser.add_argument(
+        "checkpoint",
+        nargs="?",
+        type=checkpoint,
+        help="weights: a file or an address (default: the config's released weights)",
+    )
+    add_device(parser)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``."""
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        help=f"device to run on, such as cpu or cuda:0 (default: {DEFAULT_DEVICE})",
+    )
+
+
+def add_untrained(parser: argparse.ArgumentParser) -> None:
+    """Add ``--untrained``, for :func:`open_model`."""
+    parser.add_argument(
+        "--untrained",
+        action="store_true",
+        help="use random weights if the config has no released ones",
+    )
+
+
+def add_run(parser: argparse.ArgumentParser, work_dir: str) -> None:
+    """Add ``--work-dir``, ``--data-root`` and ``--launcher`` of training and testing.
+
+    Args:
+        parser: The parser.
+        work_dir: What goes to the work directory, for the help.
+    """
+    parser.add_argument(
+        "--work-dir",
+        metavar="FOLDER",
+        help=f"folder for {work_dir} (default: work_dirs/<name of the config>)",
+    )
+    parser.add_argument(
+        "--data-root",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="folder of the dataset; if the config has several, OLD=NEW once for each",
+    )
+    parser.add_argument(
+        "--launcher",
+        choices=("none", "pytorch", "slurm", "mpi"),
+        default="none",
+        help="launcher of a distributed run (default: %(default)s)",
+    )
+
+
+def add_picture(parser: argparse.ArgumentParser) -> None:
+    """Add ``--out``, a picture to write."""
+    parser.add_argument(
+        "--out", type=picture, required=True, metavar="FILE.png", help="picture to write"
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add ``--out``, a JSON to write, as a ``Path``."""
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE.json", help="JSON to write"
+    )
+
+
+def add_layout(parser: argparse.ArgumentParser, columns: int = 5, width: int = 280) -> None:
+    """Add ``--columns`` and ``--width`` of the pictures on a sheet.
+
+    Args:
+        parser: The parser.
+        columns: Default number of pictures in a row.
+        width: Default width of a picture in pixels.
+    """
+    parser.add_argument(
+        "--columns",
+        type=positive,
+        default=columns,
+        metavar="N",
+        help="pictures in a row (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--width",
+        type=positive,
+        default=width,
+        metavar="PIXELS",
+        help="width of each picture (default: %(default)s)",
+    )
+
+
+def add_frame_range(parser: argparse.ArgumentParser) -> None:
+    """Add ``--start``, ``--end`` and ``--stride``; that the end comes last, the reader checks."""
+    parser.add_argument(
+        "--start",
+        type=whole,
+        default=0,
+        metavar="N",
+        help="first frame, counted from 0 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--end",
+        type=positive,
+        metavar="N",
+        help="frame to stop before (default: the end of the video)",
+    )
+    parser.add_argument(
+        "--stride",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="take every N-th frame (default: %(default)s)",
+    )
+
+
+def add_key_frame(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--at``, the frame that the picture is about, for :func:`frame_at`.
+
+    Args:
+        parser: The parser.
+        what: What the frame is for this tool, for the help.
+    """
+    parser.add_argument(
+        "--at",
+        type=whole,
+        metavar="N",
+        help=f"{what}, counted from 0 among the frames that are read (default: the middle one)",
+    )
+
+
+def add_score_thr(
+    parser: argparse.ArgumentParser, option: str = "--score-thr", what: str = "to draw"
+) -> None:
+    """Add ``--score-thr``.
+
+    Args:
+        parser: The parser.
+        option: Its name, if it is another.
+        what: What the score is for.
+    """
+    parser.add_argument(
+        option,
+        type=score,
+        default=0.3,
+        metavar="SCORE",
+        help=f"minimum score {what} (default: %(default)s)",
+    )
+
+
+# --- types of arguments -----------------------------------------------------------------------
+
+
+def positive(text: str) -> int:
+    """A whole number of 1 or more."""
+    return _number(text, int, lambda number: number >= 1, "a whole number of 1 or more")
+
+
+def whole(text: str) -> int:
+    """A whole number of 0 or more."""
+    return _number(text, int, lambda number: number >= 0, "a whole number of 0 or more")
+
+
+def score(text: str) -> float:
+    """A number from 0 to 1."""
+    return _number(text, float, lambda number: 0 <= number <= 1, "a number from 0 to 1")
+
+
+def amount(text: str) -> float:
+    """A finite number above 0."""
+    return _number(text, float, lambda n: n > 0 and math.isfinite(n), "a number above 0")
+
+
+def rate(text: str) -> Fraction:
+    """A frame rate: 25, 29.97 or 30000/1001."""
+    return _number(text, Fraction, lambda n: n > 0, "a frame rate, such as 25 or 30000/1001")
+
+
+def _number(text: str, kind: Callable, fits: Callable, wanted: str):
+    try:
+        number = kind(text)
+    except (ValueError, ArithmeticError):
+        number = None
+    if number is None or not fits(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
+    return number
+
+
+def existing(text: str) -> Path:
+    """A file or folder that is there."""
+    path = Path(text)
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"{text}: there is no such file or folder")
+    return path
+
+
+def picture(text: str) -> str:
+    """Name of a PNG to write."""
+    if Path(text).suffix.lower() != ".png":
+        raise argparse.ArgumentTypeError(f"{text}: the name must end in .png")
+    return text
+
+
+def source(text: str) -> str:
+    """A video: a file or folder that is there, a pattern, a camera's number or an address."""
+    if not (text.isdecimal() or "://" in text or re.search(r"[*?\[]", text)):
+        existing(text)
+    return text
+
+
+def config(text: str) -> str:
+    """A config file that is there, or the name of one that comes with the package."""
+    name = Path(text).name.removesuffix(".py")
+    if Path(text).is_file() or "::" in text:
+        return text
+    shipped = {path.stem for path in (ROOT / "configs").glob("**/[!_]*.py")}
+    if name not in shipped:
+        close = difflib.get_close_matches(name, shipped)
+        hint = f"; close to it: {', '.join(close)}" if close else ""
+        raise argparse.ArgumentTypeError(
+            f"{text}: no such config file, and none of the {len(shipped)} configs that come with "
+            f"the package has this name{hint}"
+        )
+    return text
+
+
+def checkpoint(text: str) -> str:
+    """A checkpoint: an address, or a file that is there."""
+    if "://" not in text and not Path(text).expanduser().is_file():
+        raise argparse.ArgumentTypeError(f"The checkpoint {text} does not exist.")
+    return text
+
+
+def setting(text: str) -> str:
+    """KEY=VALUE."""
+    if not re.match(r"[^=\s]+=", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE")
+    return text
+
+
+# --- with the package -------------------------------------------------------------------------
+
+
+def read_settings(texts: Iterable[str]) -> dict:
+    """What ``--cfg-options`` holds, by dotted key, read as MMEngine reads it.
+
+    Args:
+        texts: KEY=VALUE each.
+    """
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--settings", nargs="*", action=DictAction, default={})
+    return parser.parse_args(["--settings", *texts]).settings
+
+
+def open_model(args: argparse.Namespace, kind: type | None = None):
+    """The model of a command line that has :func:`add_model` and :func:`add_untrained`.
+
+    Args:
+        args: The command line.
+        kind: The class of models that the tool shows something of; None for any.
+
+    Returns:
+        nn.Module: A video segmentor, see :func:`build_video_segmentor`.
+
+    Raises:
+        ValueError: If it is of another class.
+        FileNotFoundError, CheckpointError: See :func:`build_video_segmentor`.
+    """
+    from mmvis_plugin.apis import build_video_segmentor
+
+    settings = read_settings(args.cfg_options)
+    model = build_video_segmentor(
+        args.config, args.checkpoint, args.device, settings, not args.untrained
+    )
+    if kind is not None and not isinstance(model, kind):
+        raise ValueError(
+            f"{args.config}: this shows {kind.__name__}, but the model is a {type(model).__name__}"
+        )
+    return model
+
+
+def frame_at(number: int | None, num_frames: int) -> int:
+    """The frame that ``--at`` asks for, by default the middle one.
+
+    Args:
+        number: What ``--at`` says, None for nothing.
+        num_frames: Length of the video.
+
+    Raises:
+        ValueError: If the video has no such frame.
+    """
+    if number is None:
+        return num_frames // 2
+    if not 0 <= number < num_frames:
+        raise ValueError(f"--at {number}: the video has frames 0 to {num_frames - 1}")
+    return number
