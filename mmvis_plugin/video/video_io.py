@@ -19,9 +19,8 @@ import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from mmvis_plugin.files import natural_key
+from mmvis_plugin.files import IMAGE_SUFFIXES, natural_key
 
-IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 DEFAULT_FPS = Fraction(10)  # of images and arrays, which do not tell theirs
 DEFAULT_CAMERA_FPS = Fraction(30)
 H264_ENCODERS = {"libx264": {"preset": "veryfast", "crf": "20"}, "libopenh264": {}}

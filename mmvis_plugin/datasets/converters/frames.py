@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from mmvis_plugin.files import natural_key
-from mmvis_plugin.video.video_io import IMAGE_SUFFIXES
+from mmvis_plugin.files import IMAGE_SUFFIXES, natural_key
 
 from .builder import ConversionError
 

@@ -19,8 +19,7 @@ from pathlib import Path, PureWindowsPath
 import numpy as np
 from PIL import Image, ImageDraw
 
-from mmvis_plugin.files import natural_key
-from mmvis_plugin.video.video_io import IMAGE_SUFFIXES
+from mmvis_plugin.files import IMAGE_SUFFIXES, natural_key
 
 from .builder import (
     Conversion,
