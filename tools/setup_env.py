@@ -1,8 +1,8 @@
 """Makes the virtual environment that the Makefile's targets run in, from the pinned requirements.
 
-Compiling mmcv's operators is what takes long (mmcv has no binary on the package index): its
-progress is shown as it goes. An interrupted set-up goes on where it stopped, a finished one is not
-repeated until a requirement changes. Needs nothing but Python, a C++ compiler and a package index.
+Compiling mmcv's operators takes the longest (mmcv has no binary on the package index). An
+interrupted set-up continues where it stopped; a finished one is not repeated until a requirement
+changes. Needs only Python, a C++ compiler and a package index.
 """
 
 from __future__ import annotations
@@ -12,19 +12,17 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
-import threading
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
 OLDEST, NEWEST = (3, 10), (3, 12)
 STAMP = "mmvis_setup.sha256"
-LOG = "mmvis_setup.log"
 
 TORCH_FACTS = """
 import json, os
@@ -48,7 +46,7 @@ sys.exit(sys.argv[1] == "cuda" and get_compiling_cuda_version() == "not availabl
 
 
 class SetupError(Exception):
-    """What stops the set-up, in words for the person who started it."""
+    """The reason why the set-up stops, for the person who started it."""
 
 
 def main() -> int:
@@ -63,7 +61,7 @@ def main() -> int:
         print(f"set-up stopped: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nset-up interrupted: the same command goes on from here", file=sys.stderr)
+        print("\nset-up interrupted: the same command continues from here", file=sys.stderr)
         return 130
     (venv / STAMP).write_text(key)
     print(f"{args.venv} is ready")
@@ -106,21 +104,43 @@ def is_ready(venv: Path, key: str) -> bool:
 
 def set_up(venv: Path, openmmlab: Path) -> None:
     check_machine()
-    started = time.monotonic()
     print(f"Setting up {venv.name}: up to 20 minutes on two cores, most of it compiling mmcv")
     python = make_venv(venv)
     (venv / STAMP).unlink(missing_ok=True)
-    pip = Pip(python, venv / LOG)
-    pip.install("build tools", "-r", REQUIREMENTS / "build.txt")
+    install(python, "build tools", "-q", *requirements("build"))
     if not keeps_base_packages(venv):
-        print("  torch is a large download")
-        pip.install("torch", "-r", REQUIREMENTS / "torch.txt")
-    pins = [REQUIREMENTS / name for name in ("runtime.txt", "web.txt", "tests.txt")]
-    pip.install("runtime", *(word for path in pins for word in ("-r", path)))
-    install_openmmlab(pip, openmmlab)
-    pip.install("mmvis_plugin", "--no-deps", "--no-build-isolation", "-e", ROOT)
-    pip.run("checking the import", ["-c", "import mmvis_plugin"])
-    print(f"set-up took {duration(time.monotonic() - started)}; its log: {venv.name}/{LOG}")
+        install(python, "torch, a large download", *requirements("torch"))
+    names = ("runtime", "web", "tests")
+    install(python, "what the plugin and its tests import", "-q", *requirements(*names))
+    # Its metadata asks for other versions of NumPy and OpenCV than the pinned ones.
+    install(python, "TrackEval", "-q", "--no-deps", *requirements("tracking"))
+    install_openmmlab(python, openmmlab)
+    install(python, "mmvis_plugin", "-q", "--no-deps", "--no-build-isolation", "-e", ROOT)
+    run(python, "import mmvis_plugin", "-c", "import mmvis_plugin")
+
+
+def requirements(*names: str) -> list[str]:
+    """pip's options for some of the files with pins."""
+    return [word for name in names for word in ("-r", str(REQUIREMENTS / f"{name}.txt"))]
+
+
+def install(python: Path, title: str, *arguments, env: dict[str, str] | None = None) -> None:
+    print(f"Installing {title}", flush=True)
+    options = ["--no-input", "--disable-pip-version-check"]
+    run(python, f"installing {title}", "-m", "pip", "install", *options, *arguments, env=env)
+
+
+def run(python: Path, title: str, *arguments, env: dict[str, str] | None = None) -> None:
+    """Runs the environment's Python; raises SetupError if it fails."""
+    # mmcv is built with the ninja beside this Python
+    path = os.pathsep.join([str(python.parent), os.environ.get("PATH", "")])
+    command = [str(python), *map(str, arguments)]
+    environment = {**os.environ, "PATH": path, **(env or {})}
+    if subprocess.run(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL).returncode:
+        raise SetupError(
+            f"{title} failed, see above; the command was\n  {shlex.join(command)}\n"
+            "Once the cause is removed, run the same set-up again: it continues from here."
+        )
 
 
 def check_machine() -> None:
@@ -147,7 +167,7 @@ def make_venv(venv: Path) -> Path:
     if python.exists() and succeeds(python, "-m", "pip", "--version"):
         return python
     if venv.exists() and any(venv.iterdir()) and not (venv / "pyvenv.cfg").exists():
-        raise SetupError(f"{venv} is there and is not a virtual environment: move it away")
+        raise SetupError(f"{venv} exists and is not a virtual environment: move it away")
     torch = cuda_torch(Path(sys.executable))
     options = ["--clear"]
     if torch:
@@ -169,32 +189,28 @@ def keeps_base_packages(venv: Path) -> bool:
     return "include-system-site-packages = true" in (venv / "pyvenv.cfg").read_text()
 
 
-def install_openmmlab(pip: Pip, pins: Path) -> None:
+def install_openmmlab(python: Path, pins: Path) -> None:
     """Installs mmengine, mmcv with its operators compiled for the torch at hand, and mmdet."""
-    torch = torch_facts(pip.python)
+    torch = torch_facts(python)
     if torch is None:
-        raise SetupError(f"torch does not import in {pip.python}; remove that environment")
+        raise SetupError(f"torch cannot be imported in {python}: remove that environment")
     toolkit = cuda_toolkit(torch["cuda"]) if torch["available"] else None
     if torch["available"] and toolkit is None:
         print(
-            f"no CUDA {torch['cuda']} toolkit (nvcc and its headers) beside a CUDA torch: mmcv's "
-            "operators are compiled for the CPU only"
+            f"There is no CUDA {torch['cuda']} toolkit (nvcc and its headers) beside a CUDA torch: "
+            "mmcv's operators are compiled for the CPU only"
         )
     environment = build_environment(toolkit)
     kind = "cuda" if toolkit else "cpu"
-    options = ["-v", "--no-deps", "--no-build-isolation"]
-    print(
-        f"  mmcv's {kind.upper()} operators are compiled by {environment['MAX_JOBS']} processes: "
-        "10 minutes on two cores, unless pip has kept them from before"
-    )
-    pip.install("mmengine, mmcv, mmdet", *options, "-r", pins, env=environment)
-    if not succeeds(pip.python, "-c", OPERATORS_FIT, kind):
-        print("  the mmcv that pip had does not fit this torch or has no operators: compiling it")
+    options = ["--no-deps", "--no-build-isolation"]
+    title = "mmengine, mmcv and mmdet (compiling mmcv takes 10 minutes on two cores)"
+    install(python, title, *options, "-r", pins, env=environment)
+    if not succeeds(python, "-c", OPERATORS_FIT, kind):
         mmcv = re.search(r"^((?:onedl-)?mmcv)==\S+", pins.read_text(), re.MULTILINE)
         options += ["--no-cache-dir", "--force-reinstall", "--no-binary", mmcv[1]]
-        pip.install("mmcv", *options, mmcv[0], env=environment)
-    if not succeeds(pip.python, "-c", OPERATORS_FIT, kind, output=None):
-        raise SetupError(f"mmcv's operators do not load, see {pip.log}")
+        title = "mmcv again: the cached one does not fit this torch or has no operators"
+        install(python, title, *options, mmcv[0], env=environment)
+    run(python, "loading mmcv's operators", "-c", OPERATORS_FIT, kind)
 
 
 def build_environment(toolkit: Path | None) -> dict[str, str]:
@@ -262,97 +278,6 @@ def nvcc_release(nvcc: Path) -> str | None:
 
 def succeeds(*command, output: int | None = subprocess.DEVNULL) -> bool:
     return not subprocess.run([str(c) for c in command], stdout=output, stderr=output).returncode
-
-
-class Pip:
-    """Runs a virtual environment's pip, keeps its output in a log and shows how far it is."""
-
-    def __init__(self, python: Path, log: Path) -> None:
-        self.python = python
-        self.log = log
-        log.write_text("")
-
-    def install(self, title: str, *arguments, env: dict[str, str] | None = None) -> None:
-        options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
-        self.run(title, ["-m", "pip", "install", *options, *map(str, arguments)], env)
-
-    def run(self, title: str, arguments: list[str], env: dict[str, str] | None = None) -> None:
-        """Runs the environment's Python; raises SetupError with the end of its output."""
-        # mmcv is built with the ninja beside this Python
-        path = os.pathsep.join([str(self.python.parent), os.environ.get("PATH", "")])
-        process = subprocess.Popen(
-            [str(self.python), *arguments],
-            cwd=ROOT,
-            env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1", **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        )
-        progress = Progress(title)
-        reader = threading.Thread(target=self._read, args=(process.stdout, progress), daemon=True)
-        reader.start()
-        try:
-            while reader.is_alive():
-                progress.show()
-                reader.join(progress.interval)
-            failed = process.wait()
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
-        progress.finish("failed" if failed else "done")
-        if failed:
-            end = self.log.read_text(errors="replace").splitlines()[-25:]
-            raise SetupError("\n  ".join([f"{title} failed; the end of {self.log}:", *end]))
-
-    def _read(self, lines, progress: Progress) -> None:
-        with self.log.open("a") as log:
-            for line in lines:
-                log.write(line)
-                log.flush()
-                progress.activity = activity(line) or progress.activity
-
-
-class Progress:
-    """One line that is rewritten on a terminal, a line each half minute elsewhere."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self.activity = ""
-        self.started = time.monotonic()
-        self.terminal = sys.stdout.isatty()
-        self.interval = 1.0 if self.terminal else 30.0
-
-    def show(self) -> None:
-        self._write(self.activity or "starting", end="" if self.terminal else "\n")
-
-    def finish(self, outcome: str) -> None:
-        self._write(outcome, end="\n")
-
-    def _write(self, text: str, end: str) -> None:
-        line = f"  {self.title}: {text}, {duration(time.monotonic() - self.started)}"
-        if self.terminal:
-            width = shutil.get_terminal_size().columns - 1
-            line = f"\r{line[:width]:{width}}"
-        print(line, end=end, flush=True)
-
-
-def activity(line: str) -> str | None:
-    """What a line of pip's or ninja's output says is going on; None if nothing."""
-    compiled = re.match(r"\s*\[(\d+)/(\d+)\] ", line)
-    if compiled:
-        return f"{compiled[1]} of {compiled[2]} files compiled"
-    doing = re.match(r"\s*(Collecting|Downloading|Building wheel for|Installing) (\S+)", line)
-    if doing and doing[1] == "Installing":
-        return "installing"
-    return f"{doing[1].lower()} {doing[2].split('/')[-1]}" if doing else None
-
-
-def duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Scoring: the YouTube-VIS protocol and its MMEngine metric, what goes wrong, HOTA."""
+"""Scoring: the YouTube-VIS protocol and its MMEngine metric, errors, tracking figures."""
 
 from .bootstrap import BOOTSTRAP_FIGURES, Difference, paired_bootstrap
 from .error_analysis import (
@@ -8,8 +8,7 @@ from .error_analysis import (
     analyze_errors,
     mend_results,
 )
-from .hota import HOTA_FIGURES, evaluate_hota
-from .track_counts import count_tracks
+from .tracking import HOTA_FIGURES, evaluate_tracking
 from .ytvis_eval import (
     GroundTruth,
     VideoMatches,
@@ -34,8 +33,7 @@ __all__ = [
     "YTVISMetric",
     "accumulate",
     "analyze_errors",
-    "count_tracks",
-    "evaluate_hota",
+    "evaluate_tracking",
     "evaluate_ytvis",
     "format_table",
     "load_ground_truth",

@@ -11,8 +11,7 @@ from mmvis_plugin.evaluation import (
     ERROR_KINDS,
     LINKING_KINDS,
     analyze_errors,
-    count_tracks,
-    evaluate_hota,
+    evaluate_tracking,
     evaluate_ytvis,
     load_ground_truth,
     load_results,
@@ -398,8 +397,9 @@ def test_classes_that_are_not_asked_for_are_left_out():
     results = load_results(results, gt)
     gt = replace(gt, categories={1: "a"})
     assert (analyze_errors(gt, results).ap == 1).all()
-    assert evaluate_hota(gt, results)["class_combined"]["HOTA"] == 1
-    assert count_tracks(gt, results)["all"]["objects"] == 4
+    tracking = evaluate_tracking(gt, results)
+    assert tracking["hota"]["class_combined"]["HOTA"] == 1
+    assert tracking["counts"]["all"]["objects"] == 4
 
 
 # --- bad input ------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import sys
 import cv2
 import pytest
 
-from mmvis_plugin.evaluation import analyze_errors, count_tracks, evaluate_hota
+from mmvis_plugin.evaluation import analyze_errors, evaluate_tracking
 
 from .conftest import ROOT
 from .vis_files import write_case
@@ -21,8 +21,7 @@ def test_table_json_and_plot(tool, tmp_path, capsys):
     analysis = analyze_errors(gt, worse)
     assert content["errors"] == analysis.to_dict()
     assert content["errors"]["errors"]["missed"]["count_per_threshold"] == [4] * 10
-    assert content["hota"] == evaluate_hota(gt, worse)
-    assert content["counts"] == count_tracks(gt, worse)
+    assert {key: content[key] for key in ("hota", "counts")} == evaluate_tracking(gt, worse)
     printed = capsys.readouterr().out
     gain = f"{analysis.gains['missed'].mean():+.3f}"
     assert f"missed                       {gain}  {gain}              4" in printed
@@ -47,7 +46,7 @@ def test_score_threshold_is_for_hota_and_counts(tool, tmp_path):
     content = json.loads(out.read_text())
     assert content["score_threshold"] == 0.85
     assert content["counts"]["all"]["tracks"] == 6
-    assert content["hota"] == evaluate_hota(gt, right, 0.85)
+    assert content["hota"] == evaluate_tracking(gt, right, 0.85)["hota"]
     assert content["errors"]["ap"]["mean"] == 1
 
 
@@ -75,3 +74,12 @@ def test_help_has_an_example(name):
         [sys.executable, script, "--help"], capture_output=True, text=True, check=True
     ).stdout
     assert f"python tools/analysis_tools/{name}.py" in output.split("examples:")[1]
+
+
+def test_without_trackeval_one_line_has_the_command(tool, tmp_path, monkeypatch):
+    gt, right, _ = write_case(tmp_path)
+    monkeypatch.setitem(sys.modules, "trackeval.metrics", None)
+    with pytest.raises(
+        SystemExit, match="^error: .*run: pip install --no-deps trackeval==[^\\n]*$"
+    ):
+        tool(NAME, right, gt)

@@ -59,8 +59,7 @@ def main() -> None:
 
     from mmvis_plugin.evaluation import (
         analyze_errors,
-        count_tracks,
-        evaluate_hota,
+        evaluate_tracking,
         load_ground_truth,
         load_results,
     )
@@ -74,8 +73,8 @@ def main() -> None:
         tracks = load_results(args.results, gt)
         options = {} if args.thresholds is None else {"thresholds": args.thresholds}
         analysis = analyze_errors(gt, tracks, progress=bar("errors"), **options)
-        hota = evaluate_hota(gt, tracks, args.score_thr, bar("HOTA"))
-        counts = count_tracks(gt, tracks, args.score_thr, bar("identities"))
+        tracking = evaluate_tracking(gt, tracks, args.score_thr, bar("tracking"))
+        hota, counts = tracking["hota"], tracking["counts"]
         print(error_table(analysis), hota_table(hota), counts_table(counts), sep="\n\n")
         if args.json:
             content = {
@@ -83,15 +82,14 @@ def main() -> None:
                 "annotations": args.gt,
                 "errors": analysis.to_dict(),
                 "score_threshold": args.score_thr,
-                "hota": hota,
-                "counts": counts,
+                **tracking,
             }
             write_json(content, args.json)
             print(f"\nwrote {args.json}")
         if args.plot:
             plot_errors(analysis, args.plot, Path(args.results).name)
             print(f"wrote {args.plot}")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
 
 
@@ -131,8 +129,9 @@ def hota_table(hota: dict) -> str:
 
     groups = {
         "all classes' masks together": hota["class_combined"],
-        "mean of the classes": hota["class_averaged"],
+        "mean over the annotated classes": hota["class_averaged"],
         **{f"  {name}": figures for name, figures in hota["per_class"].items()},
+        **{f"tag {name}": figures for name, figures in hota["per_tag"].items()},
     }
     rows = [[name, *(f"{g[figure]:.3f}" for figure in HOTA_FIGURES)] for name, g in groups.items()]
     return text_table(["HOTA", *HOTA_FIGURES], rows)
