@@ -16,8 +16,6 @@ from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
 from torch import Tensor
 
-from mmvis_plugin.ytvis.rle import encode_masks
-
 from .layers.mask_resize import masks_at_original_size
 from .layers.rpn_head import predict_proposals
 from .video_segmentor import StreamState, VideoSegmentor, tracked_frame
@@ -52,43 +50,30 @@ class StreamingMaskTrackRCNN(MaskTrackRCNN, VideoSegmentor):
         """Begin a video; see :class:`VideoSegmentor`."""
         return MaskTrackState(meta, tracker=copy.deepcopy(self.tracker))
 
-    @torch.no_grad()
-    def step(
-        self, state: MaskTrackState, frames: Tensor, metas: Sequence[dict]
-    ) -> list[DetDataSample]:
-        """Take frames, one after another."""
-        final = []
-        for image, meta in zip(frames.split(1), metas, strict=True):
-            final.append(self._track(state, image, meta))
-            state.num_frames += 1
-        return final
-
-    def finish(self, state: MaskTrackState) -> tuple[list[DetDataSample], None]:
-        """Nothing is left to return."""
-        return [], None
-
-    def _track(self, state: MaskTrackState, image: Tensor, meta: dict) -> DetDataSample:
-        """Detect the instances of a (1, 3, H, W) image and find them among the tracks."""
-        frame = DetDataSample(metainfo={**meta, "frame_id": state.num_frames})
-        x = self.detector.extract_feat(image)
+    def take_frame(self, state: MaskTrackState, frame: Tensor, meta: dict) -> list[DetDataSample]:
+        """Detect the instances of a frame and find them among the tracks."""
+        sample = DetDataSample(metainfo=meta)
+        x = self.detector.extract_feat(frame[None])
         proposals = predict_proposals(self.detector.rpn_head, x, [meta])
-        instances = self.detector.roi_head.predict(x, proposals, [frame], rescale=True)[0]
+        instances = self.detector.roi_head.predict(x, proposals, [sample], rescale=True)[0]
         masks = instances.masks
         # The tracker remembers all it is given. In place of the masks it gets their rows.
         instances.masks = torch.arange(len(masks), device=masks.device)
-        frame.pred_instances = instances
-        tracked = state.tracker.track(model=self, feats=x, data_sample=frame)
+        sample.pred_instances = instances
+        tracked = state.tracker.track(model=self, feats=x, data_sample=sample)
         keep_last_appearances(state.tracker)
         # The tracker's identities are on the CPU or with the boxes, as it comes.
         tracked = tracked[last_claims(tracked.instances_id.cpu())]
-        return tracked_frame(
-            meta,
-            tracked.bboxes,
-            tracked.labels,
-            tracked.scores,
-            tracked.instances_id,
-            encode_masks(masks[tracked.masks]),
-        )
+        return [
+            tracked_frame(
+                meta,
+                tracked.bboxes,
+                tracked.labels,
+                tracked.scores,
+                tracked.instances_id,
+                masks[tracked.masks],
+            )
+        ]
 
 
 def last_claims(ids: Tensor) -> Tensor:

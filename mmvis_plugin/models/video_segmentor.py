@@ -6,38 +6,48 @@ A video is segmented by three calls, whatever the method::
     frames = model.step(state, images, metas)    # any number of times, any number of images
     frames, tracks = model.finish(state)
 
-Each call returns the frames that became final through it. All that is known of a video lives in
-``state``, so that several videos can be interleaved on one model, and what it holds is bounded by
-the method's clip or window, never by the length of the video.
+``step`` and ``finish`` return the frames that became final through the call. Everything known about
+a video lives in ``state``, so several videos can be interleaved on one model. What it holds is
+bounded by the method's clip or window, never by the length of the video.
+
+A new method implements ``loss`` and ``take_frame``; ``docs/new_method.md`` shows a complete one.
 """
 
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
+from pycocotools import mask as mask_utils
 from torch import Tensor
+
+from mmvis_plugin.ytvis.rle import encode_masks
 
 
 @dataclass
 class StreamState:
-    """What the base class knows of a running video; methods add their own fields.
+    """What the base class knows about a running video. Methods add their own fields.
 
     Attributes:
-        meta: Facts of the video as given to ``start_video``.
-        num_frames: Frames taken so far.
+        meta: Facts about the video, as given to ``start_video``.
+        num_frames: Frames taken so far, the one in ``take_frame`` included.
+        num_final: Frames returned so far.
     """
 
     meta: dict
     num_frames: int = 0
+    num_final: int = 0
 
 
 class VideoSegmentor(BaseModel):
     """Base class: streaming inference, and MMEngine's ``loss`` / ``predict`` on top of it.
 
-    A method implements :meth:`loss`, :meth:`start_video`, :meth:`step` and :meth:`finish`.
+    A method implements :meth:`loss` and :meth:`take_frame`. If it keeps anything between frames, it
+    also implements :meth:`start_video`; if frames become final later than they are taken, or if it
+    decides on a track's class itself, :meth:`last_frames`.
 
     Args:
         data_preprocessor: Config of a ``TrackDataPreprocessor``.
@@ -63,21 +73,55 @@ class VideoSegmentor(BaseModel):
         """
 
     @abstractmethod
-    def start_video(self, meta: dict) -> StreamState:
-        """Begin a video.
+    def take_frame(self, state: StreamState, frame: Tensor, meta: dict) -> list[DetDataSample]:
+        """Take the next frame of a video.
+
+        Gradients are off. The base class hands over one frame at a time: in batches, whose size is
+        the caller's choice, sums are rounded differently, and a score at a threshold would depend
+        on how the video is cut.
 
         Args:
-            meta: What is known of it, e.g. ``video_id`` and ``ori_video_length``; may be empty.
+            state: The video's state; changed in place.
+            frame: (3, H, W) resized, normalised and padded, on the model's device. The method may
+                keep it.
+            meta: ``ori_shape``, ``img_shape`` and ``scale_factor`` of the frame; ``frame_id`` is
+                its index in the video.
+
+        Returns:
+            The frames that became final, in order: see :func:`tracked_frame`. Often just this
+            one; none while the method looks ahead.
+        """
+
+    def start_video(self, meta: dict) -> StreamState:
+        """Start a video.
+
+        Args:
+            meta: What is known about it, e.g. ``video_id`` and ``ori_video_length``; may be empty.
 
         Returns:
             The state to hand to :meth:`step` and :meth:`finish`.
         """
+        return StreamState(meta)
 
-    @abstractmethod
+    def last_frames(self, state: StreamState) -> tuple[list[DetDataSample], InstanceData | None]:
+        """The frames of a video that :meth:`take_frame` has not returned, and its tracks.
+
+        Gradients are off.
+
+        Args:
+            state: The video's state, after its last frame.
+
+        Returns:
+            The frames, in order, and per track ``instances_id``, ``labels`` and ``scores``; None
+            if a track's class and score follow from its frames (majority and mean).
+        """
+        return [], None
+
+    @torch.no_grad()
     def step(
         self, state: StreamState, frames: Tensor, metas: Sequence[dict]
     ) -> list[DetDataSample]:
-        """Take the next frames of a video.
+        """Take the next frames of a video. Results do not depend on how many come in one call.
 
         Args:
             state: The video's state; changed in place.
@@ -85,10 +129,19 @@ class VideoSegmentor(BaseModel):
             metas: T dicts with ``ori_shape``, ``img_shape`` and ``scale_factor``.
 
         Returns:
-            The frames that became final, in order, see :func:`tracked_frame`.
+            The frames that became final, in order: see :func:`tracked_frame`.
         """
+        final = []
+        for frame, meta in zip(frames, metas, strict=True):
+            meta = {**meta, "frame_id": state.num_frames}
+            state.num_frames += 1
+            # A view would keep all of `frames` alive.
+            became_final = self.take_frame(state, frame.clone(), meta)
+            state.num_final += len(became_final)
+            final += became_final
+        return final
 
-    @abstractmethod
+    @torch.no_grad()
     def finish(self, state: StreamState) -> tuple[list[DetDataSample], InstanceData | None]:
         """End a video.
 
@@ -96,9 +149,11 @@ class VideoSegmentor(BaseModel):
             state: The video's state.
 
         Returns:
-            The frames not returned yet, and per track ``instances_id``, ``labels`` and ``scores``;
-            None where a track's class and score follow from its frames (majority and mean).
+            See :meth:`last_frames`.
         """
+        final, tracks = self.last_frames(state)
+        state.num_final += len(final)
+        return final, tracks
 
     def forward(
         self,
@@ -171,25 +226,29 @@ class VideoSegmentor(BaseModel):
 
 def tracked_frame(
     meta: dict,
-    bboxes: Tensor,
+    bboxes: Tensor | None,
     labels: Tensor,
     scores: Tensor,
     instances_id: Tensor,
-    masks: list[dict],
+    masks: Tensor | list[dict],
 ) -> DetDataSample:
     """A final frame in the form that every method returns.
 
     Args:
         meta: The frame's metainfo.
-        bboxes: (N, 4) xyxy in pixels of the original frame.
+        bboxes: (N, 4) xyxy in pixels of the original frame; None for the boxes of the masks.
         labels: (N,) 0-based.
         scores: (N,) in [0, 1].
         instances_id: (N,) unique in the frame, the same for one object throughout the video.
-        masks: N run-length encodings at the original size.
+        masks: (N, H, W) bool at the original size, or their N run-length encodings.
 
     Returns:
         A sample with ``pred_track_instances`` on the CPU.
     """
+    if isinstance(masks, Tensor):
+        masks = encode_masks(masks)
+    if bboxes is None:
+        bboxes = mask_boxes(masks)
     frame = DetDataSample(metainfo=meta)
     frame.pred_track_instances = InstanceData(
         bboxes=bboxes.detach().float().cpu(),
@@ -199,3 +258,12 @@ def tracked_frame(
         masks=masks,
     )
     return frame
+
+
+def mask_boxes(masks: list[dict]) -> Tensor:
+    """(N, 4) xyxy boxes of N run-length encodings; all zero for an empty mask."""
+    if not masks:
+        return torch.zeros(0, 4)
+    bboxes = torch.from_numpy(mask_utils.toBbox(masks)).float()
+    bboxes[:, 2:] += bboxes[:, :2]
+    return bboxes

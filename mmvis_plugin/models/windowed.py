@@ -13,12 +13,10 @@ from dataclasses import dataclass
 import torch
 from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
-from pycocotools import mask as mask_utils
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mmvis_plugin.models.layers.soft_iou import pairwise_soft_iou
-from mmvis_plugin.ytvis.rle import encode_masks
 
 from .video_segmentor import StreamState, VideoSegmentor, tracked_frame
 
@@ -181,13 +179,11 @@ class WindowState(StreamState):
         frames: The last frames, each (3, H, W), as many as a window has at most.
         metas: Their metainfo.
         linker: The tracks so far.
-        num_final: Frames returned so far.
     """
 
     frames: deque[Tensor]
     metas: deque[dict]
     linker: TrackLinker
-    num_final: int = 0
 
 
 class WindowedSegmentor(VideoSegmentor):
@@ -238,24 +234,17 @@ class WindowedSegmentor(VideoSegmentor):
             linker=TrackLinker(self.windows.min_iou),
         )
 
-    @torch.no_grad()
-    def step(
-        self, state: WindowState, frames: Tensor, metas: Sequence[dict]
-    ) -> list[DetDataSample]:
-        """Take frames; they are final when their window is full."""
-        final = []
-        for frame, meta in zip(frames, metas, strict=True):
-            state.frames.append(frame.clone())  # a view would keep all of `frames` alive
-            state.metas.append(meta)
-            state.num_frames += 1
-            seen_before = self.windows.overlap if state.num_final else 0
-            if state.num_frames - state.num_final == self.windows.length - seen_before:
-                final += self._close_window(state)
-        return final
+    def take_frame(self, state: WindowState, frame: Tensor, meta: dict) -> list[DetDataSample]:
+        """Frames are final when their window is full; see :class:`VideoSegmentor`."""
+        state.frames.append(frame)
+        state.metas.append(meta)
+        seen_before = self.windows.overlap if state.num_final else 0
+        if state.num_frames - state.num_final < self.windows.length - seen_before:
+            return []
+        return self._close_window(state)
 
-    @torch.no_grad()
-    def finish(self, state: WindowState) -> tuple[list[DetDataSample], InstanceData]:
-        """Segment the last window, and give the tracks of the video."""
+    def last_frames(self, state: WindowState) -> tuple[list[DetDataSample], InstanceData]:
+        """The last window, and the tracks of the video; see :class:`VideoSegmentor`."""
         final = self._close_window(state) if state.num_frames > state.num_final else []
         return final, state.linker.tracks()
 
@@ -275,28 +264,18 @@ class WindowedSegmentor(VideoSegmentor):
             masks = self.full_size_masks(tracks.logits[:, index], metas[index])
             present = masks.flatten(1).any(1).nonzero()[:, 0]
             rows = present.cpu()
-            final.append(window_frame(metas[index], found[rows], masks[present]))
+            shown = found[rows]
+            final.append(
+                tracked_frame(
+                    metas[index],
+                    None,
+                    shown.labels,
+                    shown.scores,
+                    shown.instances_id,
+                    masks[present],
+                )
+            )
             appears[rows] = True
-        shown = found[appears]
-        state.linker.count(shown.instances_id, shown.labels, shown.scores)
-        state.num_final = state.num_frames
+        found = found[appears]
+        state.linker.count(found.instances_id, found.labels, found.scores)
         return final
-
-
-def window_frame(meta: dict, tracks: InstanceData, masks: Tensor) -> DetDataSample:
-    """A final frame with the tracks of its window that are present in it.
-
-    Args:
-        meta: The frame's metainfo.
-        tracks: ``instances_id``, ``labels`` and ``scores`` of the N tracks, on the CPU.
-        masks: (N, H, W) bool, at the original size; each has a pixel.
-
-    Returns:
-        See :func:`tracked_frame`; the boxes are those of the masks.
-    """
-    rles = encode_masks(masks)
-    bboxes = torch.zeros(0, 4)
-    if rles:
-        bboxes = torch.from_numpy(mask_utils.toBbox(rles)).float()
-        bboxes[:, 2:] += bboxes[:, :2]
-    return tracked_frame(meta, bboxes, tracks.labels, tracks.scores, tracks.instances_id, rles)

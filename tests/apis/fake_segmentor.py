@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from mmvis_plugin.models.video_segmentor import StreamState, VideoSegmentor, tracked_frame
-from mmvis_plugin.ytvis.rle import encode_masks
 
 CONFIG = """
 custom_imports = dict(imports=["mmvis_plugin", "fake_segmentor"], allow_failed_imports=False)
@@ -106,14 +105,15 @@ class RedFinder(VideoSegmentor):
     def step(self, state, frames, metas):
         time.sleep(self.delay * len(frames))
         self.calls.append((len(frames), torch.is_autocast_enabled("cpu"), frames.stride()))
-        for frame, meta in zip(frames, metas, strict=True):
-            if state.num_frames == self.interrupt_at:
-                raise KeyboardInterrupt
-            state.num_frames += 1
-            state.waiting.append((frame, meta))
+        return super().step(state, frames, metas)
+
+    def take_frame(self, state, frame, meta):
+        if meta["frame_id"] == self.interrupt_at:
+            raise KeyboardInterrupt
+        state.waiting.append((frame, meta))
         return self._pop(state, self.look_ahead)
 
-    def finish(self, state):
+    def last_frames(self, state):
         tracks = InstanceData(
             instances_id=torch.tensor([0]), labels=torch.tensor([1]), scores=torch.tensor([0.9])
         )
@@ -138,5 +138,5 @@ class RedFinder(VideoSegmentor):
             labels=torch.zeros(n, dtype=torch.long),
             scores=self.score.expand(n),
             instances_id=torch.zeros(n, dtype=torch.long),
-            masks=encode_masks(mask[:n]),
+            masks=mask[:n],
         )

@@ -172,23 +172,16 @@ class EfficientVIS(VideoSegmentor):
         queries = self.tracklet_head.initial_queries.detach()
         return EfficientVISState(meta, links=self.linking.start(queries))
 
-    @torch.no_grad()
-    def step(
-        self, state: EfficientVISState, frames: Tensor, metas: Sequence[dict]
+    def take_frame(
+        self, state: EfficientVISState, frame: Tensor, meta: dict
     ) -> list[DetDataSample]:
-        """Take frames; they are final when their clip is full."""
-        final = []
-        for frame, meta in zip(frames, metas, strict=True):
-            state.frames.append(frame.clone())  # a view would keep all of `frames` alive
-            state.metas.append(meta)
-            state.num_frames += 1
-            if len(state.frames) == self.clip_length:
-                final += self._close_clip(state)
-        return final
+        """Frames are final when their clip is full; see :class:`VideoSegmentor`."""
+        state.frames.append(frame)
+        state.metas.append(meta)
+        return self._close_clip(state) if len(state.frames) == self.clip_length else []
 
-    @torch.no_grad()
-    def finish(self, state: EfficientVISState) -> tuple[list[DetDataSample], InstanceData]:
-        """Segment the last clip, which may be a short one, and give the tracks of the video."""
+    def last_frames(self, state: EfficientVISState) -> tuple[list[DetDataSample], InstanceData]:
+        """The last clip, which may be a short one, and the tracks of the video."""
         final = self._close_clip(state) if state.frames else []
         ids = sorted(state.shown)
         means = [state.scores[track] / state.num_frames for track in ids]
@@ -212,7 +205,7 @@ class EfficientVIS(VideoSegmentor):
         """Segment one clip.
 
         Args:
-            frames: (T, 3, H, W), as in :meth:`step`.
+            frames: (T, 3, H, W) resized, normalised and padded.
             metas: T dicts, likewise.
             queries: (N, C) what the clip starts from.
 

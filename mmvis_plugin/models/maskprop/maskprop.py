@@ -15,8 +15,6 @@ from mmdet.structures.bbox import bbox2roi
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmvis_plugin.ytvis.rle import encode_masks
-
 from ..layers.clip_targets import clip_targets, sample_instances
 from ..layers.mask_resize import masks_at_original_size
 from ..layers.rpn_head import class_agnostic, predict_proposals
@@ -190,28 +188,15 @@ class MaskProp(VideoSegmentor):
             meta, window=deque(maxlen=2 * self.reach + 1), history=deque(maxlen=2 * self.reach)
         )
 
-    @torch.no_grad()
-    def step(
-        self, state: MaskPropState, frames: Tensor, metas: Sequence[dict]
-    ) -> list[DetDataSample]:
-        """Take frames; a frame is final when T more have been seen.
+    def take_frame(self, state: MaskPropState, frame: Tensor, meta: dict) -> list[DetDataSample]:
+        """A frame is final when T more have been taken; see :class:`VideoSegmentor`."""
+        state.window.append(self._observe(frame, meta))
+        key = state.num_frames - 1 - self.reach
+        return [self._track(state, key)] if key >= 0 else []
 
-        Frames are detected one at a time: in batches, whose size is the caller's choice, sums are
-        rounded differently, and a score at a threshold would depend on how the video is cut.
-        """
-        final = []
-        for frame, meta in zip(frames, metas, strict=True):
-            state.window.append(self._observe(frame, meta))
-            state.num_frames += 1
-            if state.num_frames > self.reach:
-                final.append(self._track(state, state.num_frames - 1 - self.reach))
-        return final
-
-    @torch.no_grad()
-    def finish(self, state: MaskPropState) -> tuple[list[DetDataSample], None]:
-        """Track the last T frames, whose clips end with the video."""
-        first = max(0, state.num_frames - self.reach)
-        return [self._track(state, key) for key in range(first, state.num_frames)], None
+    def last_frames(self, state: MaskPropState) -> tuple[list[DetDataSample], None]:
+        """The last T frames, whose clips end with the video."""
+        return [self._track(state, key) for key in range(state.num_final, state.num_frames)], None
 
     def _observe(self, frame: Tensor, meta: dict) -> ObservedFrame:
         """Detect the instances of a frame (3, H, W) and compute what propagation needs of it."""
@@ -277,7 +262,7 @@ class MaskProp(VideoSegmentor):
             instances.labels[kept],
             instances.scores[kept],
             ids[kept.cpu()],
-            encode_masks(masks[kept]),
+            masks[kept],
         )
 
 

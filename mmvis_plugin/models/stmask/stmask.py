@@ -14,8 +14,6 @@ from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from mmvis_plugin.ytvis.rle import encode_masks
-
 from ..video_segmentor import StreamState, VideoSegmentor, tracked_frame
 from .detections import at_original_size
 from .head import HeadOutputs
@@ -173,41 +171,21 @@ class STMask(VideoSegmentor):
         """Begin a video; see :class:`VideoSegmentor`."""
         return STMaskState(meta)
 
-    @torch.no_grad()
-    def step(
-        self, state: STMaskState, frames: Tensor, metas: Sequence[dict]
-    ) -> list[DetDataSample]:
-        """Segment frames; each is final at once.
-
-        Frames go through the network one at a time: in batches, whose size is the caller's choice,
-        sums are rounded differently, and a score at a threshold would depend on how the video is
-        cut.
-        """
-        return [
-            self._track(state, frame[None], meta) for frame, meta in zip(frames, metas, strict=True)
-        ]
-
-    @torch.no_grad()
-    def finish(self, state: STMaskState) -> tuple[list[DetDataSample], None]:
-        """End a video; nothing is left to return."""
-        return [], None
-
-    def _track(self, state: STMaskState, image: Tensor, meta: dict) -> DetDataSample:
-        """Segment a frame (1, 3, H, W) and merge it into what is known of the video."""
-        feats = self.detector.extract_feat(image)
+    def take_frame(self, state: STMaskState, frame: Tensor, meta: dict) -> list[DetDataSample]:
+        """Segment a frame and merge it into what is known about the video; it is final at once."""
+        feats = self.detector.extract_feat(frame[None])
         outputs = self.detector.outputs(feats)
         detections = self.detector.detect(outputs, 0)
         if state.tracks is not None:
             state.tracks = self.carry_on(state, feats, outputs)
-        with torch.autocast(image.device.type, enabled=False):
+        with torch.autocast(frame.device.type, enabled=False):
             state.tracks, state.num_ids = self.tracker.associate(
                 detections, state.tracks, state.num_ids
             )
         if self.temporal_fusion is not None:
             level = self.temporal_fusion.level
             state.fusion_features = feats[level], outputs.features[level]
-        state.num_frames += 1
-        return self._final_frame(state.tracks, tuple(image.shape[-2:]), meta)
+        return [self._final_frame(state.tracks, tuple(frame.shape[-2:]), meta)]
 
     def carry_on(
         self, state: STMaskState, feats: Sequence[Tensor], outputs: HeadOutputs
@@ -244,9 +222,7 @@ class STMask(VideoSegmentor):
         """The frame's shown instances at its original size."""
         max_gap = self.tracker.max_shown_gap if self.temporal_fusion is not None else 0
         shown = at_original_size(tracks[self.tracker.shown(tracks, max_gap)], padded_size, meta)
-        return tracked_frame(
-            meta, shown.bboxes, shown.labels, shown.scores, shown.ids, encode_masks(shown.masks)
-        )
+        return tracked_frame(meta, shown.bboxes, shown.labels, shown.scores, shown.ids, shown.masks)
 
 
 def _identities(data_samples: Sequence[TrackDataSample]) -> list[Tensor]:
