@@ -221,15 +221,19 @@ def load_checkpoint_safely(
 
     Raises:
         CheckpointDownloadError: The address cannot be reached.
-        CheckpointError: The file is missing or damaged, is no checkpoint, or holds anything else.
+        CheckpointError: The file is missing or damaged, is no checkpoint, or holds anything else;
+            its weights are NaN or infinite, or its meta cannot be right.
     """
     file = local_checkpoint(path)
     again = f" Delete {file} to download it again." if is_url(path) else ""
     try:
+        is_zip = zipfile.is_zipfile(file)
+        if is_zip:
+            _require_uncompressed(file)
         with _types_allowed(extra_types):
-            checkpoint = torch.load(
-                file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file)
-            )
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zip)
+    except CheckpointError:
+        raise
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"The checkpoint {file} was not loaded: it is damaged, or it holds more than weights "
@@ -241,10 +245,8 @@ def load_checkpoint_safely(
             f"The checkpoint {file} cannot be read; it is damaged or no checkpoint "
             f"({type(error).__name__}: {_first_line(error)}).{again}"
         ) from error
-    if not isinstance(checkpoint, dict):
-        raise CheckpointError(
-            f"The checkpoint {file} holds a {type(checkpoint).__name__}, not a dict of weights."
-        )
+    if fault := _fault(checkpoint):
+        raise CheckpointError(f"The checkpoint {file} {fault}.{again}")
     return checkpoint
 
 
@@ -295,22 +297,102 @@ def fill_model(
 
 
 def class_names(checkpoint: dict[str, Any]) -> tuple[str, ...]:
-    """Names of the classes that a model was trained on; none if its checkpoint does not tell.
+    """Names of the classes that a model was trained on; empty if its checkpoint has none.
 
-    MMEngine stores them with the dataset's meta, MMDetection 2 stored them by themselves.
+    MMEngine stores them in the dataset's meta, MMDetection 2 stored them in the meta itself.
     """
-    meta = checkpoint.get("meta") or {}
-    return tuple(_dataset_meta(checkpoint).get("classes") or meta.get("CLASSES") or ())
+    return tuple(_stated_classes(checkpoint))
 
 
 def category_ids(checkpoint: dict[str, Any]) -> tuple[int, ...]:
-    """What the training data's annotations call these classes; none if it is not told."""
+    """Ids of these classes in the training data's annotations; empty if the checkpoint has none."""
     return tuple(_dataset_meta(checkpoint).get("category_ids") or ())
+
+
+def _stated_classes(checkpoint: dict[str, Any]) -> Any:
+    meta = checkpoint.get("meta") or {}
+    return _dataset_meta(checkpoint).get("classes") or meta.get("CLASSES") or ()
 
 
 def _dataset_meta(checkpoint: dict[str, Any]) -> dict[str, Any]:
     meta = checkpoint.get("meta") or {}
-    return {key.lower(): value for key, value in (meta.get("dataset_meta") or {}).items()}
+    return {str(key).lower(): value for key, value in (meta.get("dataset_meta") or {}).items()}
+
+
+def _require_uncompressed(file: Path) -> None:
+    """Refuse a ZIP that unpacks to more than its own size, before it is unpacked.
+
+    PyTorch stores tensors uncompressed, so that it can map them into memory.
+    """
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > file.stat().st_size:
+        raise CheckpointError(
+            f"The checkpoint {file} was not loaded: it is compressed and would unpack from "
+            f"{file.stat().st_size} to {unpacked} bytes. PyTorch writes checkpoints uncompressed: "
+            "get the original file."
+        )
+
+
+# --- contents that cannot be right -------------------------------------------------------------
+
+
+def _fault(checkpoint: Any) -> str | None:
+    """What is wrong with the contents of a checkpoint, as the end of a sentence."""
+    if not isinstance(checkpoint, dict):
+        return f"holds a {type(checkpoint).__name__}, not a dict of weights"
+    return _fault_of_weights(checkpoint.get("state_dict", checkpoint)) or _fault_of_meta(checkpoint)
+
+
+def _fault_of_weights(weights: Any) -> str | None:
+    if not isinstance(weights, dict):
+        return f"has a {type(weights).__name__} as its state_dict, not a dict of weights"
+    tensors = {name: value for name, value in weights.items() if isinstance(value, torch.Tensor)}
+    wrong = [name for name, value in tensors.items() if not _is_finite(value)]
+    if not wrong:
+        return None
+    return (
+        f"has values that are NaN or infinite in {len(wrong)} of its {len(tensors)} tensors "
+        f"({wrong[0]}, ...): the training diverged, take an earlier checkpoint"
+    )
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    if tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        return True
+    if tensor.layout is not torch.strided:
+        return True
+    # An expanded tensor is small in the file and may be of any size: look at each value once.
+    distinct = tensor[tuple(slice(None if stride else 1) for stride in tensor.stride())]
+    return bool(torch.isfinite(distinct).all())
+
+
+def _fault_of_meta(checkpoint: dict[str, Any]) -> str | None:
+    for place, parent in (("meta", checkpoint), ("dataset_meta", checkpoint.get("meta") or {})):
+        if not isinstance(parent.get(place) or {}, dict):
+            return f"has a {type(parent[place]).__name__} as its {place}, not a dict"
+    names, ids = _stated_classes(checkpoint), _dataset_meta(checkpoint).get("category_ids")
+    return _fault_of_names(names) or _fault_of_ids(ids)
+
+
+def _fault_of_names(names: Any) -> str | None:
+    if not isinstance(names, list | tuple):
+        return f"has a {type(names).__name__} as its class names, not a list of texts"
+    wrong = [name for name in names if not (isinstance(name, str) and name.strip())]
+    if wrong:
+        return f"has {wrong[0]!r} among its class names, which must be texts"
+    repeated = [name for name in names if names.count(name) > 1]
+    return f"names the class {repeated[0]!r} twice" if repeated else None
+
+
+def _fault_of_ids(ids: Any) -> str | None:
+    if ids is None:
+        return None
+    whole = isinstance(ids, list | tuple) and all(type(number) is int for number in ids)
+    return None if whole else "has category_ids that are not whole numbers"
+
+
+# --- loading -----------------------------------------------------------------------------------
 
 
 @contextmanager

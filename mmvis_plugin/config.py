@@ -346,16 +346,6 @@ def _loads(node: Any) -> bool:
     return type_name(node) in ("Pretrained", "PretrainedInit")
 
 
-def remove_discriminator(cfg: Config) -> None:
-    """Leave out of the model what only trains beside it.
-
-    Args:
-        cfg: Config, changed in place.
-    """
-    if cfg.model.get("discriminator"):
-        cfg.model.discriminator = None
-
-
 # --- walking through configs ------------------------------------------------------------------
 
 

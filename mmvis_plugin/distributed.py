@@ -1,12 +1,14 @@
-"""Several processes without a GPU."""
+"""Several processes, and the threads of each."""
 
 import os
+from functools import cache
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from torch import distributed
+from torch import distributed, get_num_threads, set_num_threads
 
 from .config import ConfigError
+from .processes import end_with_parent, idle_cores, usable_cores
 
 # Rank, number of processes and rank on this machine, as each launcher tells them.
 _LAUNCHER_VARIABLES = {
@@ -32,6 +34,8 @@ def set_launcher(cfg: Config, launcher: str) -> None:
     cfg.launcher = launcher
     if launcher == "none":
         return
+    if launcher == "pytorch":
+        end_with_parent(os.getppid())
     missing = [name for name in _LAUNCHER_VARIABLES[launcher] if name not in os.environ]
     if missing:
         raise ConfigError(
@@ -54,3 +58,33 @@ def set_launcher(cfg: Config, launcher: str) -> None:
         find_unused_parameters=cfg.get("find_unused_parameters", False),
     )
     cfg.model_wrapper_cfg = dict(cfg.get("model_wrapper_cfg") or wrapper, device_ids=None)
+
+
+def is_first_process(launcher: str) -> bool:
+    """Whether this process has rank 0, by what its launcher says, before the group is made.
+
+    Args:
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'.
+    """
+    variables = _LAUNCHER_VARIABLES.get(launcher)
+    return variables is None or os.environ.get(variables[0]) == "0"
+
+
+@cache
+def use_idle_cores() -> str:
+    """Let PyTorch use no more threads than there are idle cores, unless the user chose a number.
+
+    PyTorch's threads wait for each other by spinning: on a core that another process uses, they
+    make all of them several times slower. Done once in a process.
+
+    Returns:
+        str: What was done, for the log.
+    """
+    if "OMP_NUM_THREADS" in os.environ:
+        return f"PyTorch threads: {get_num_threads()}, as OMP_NUM_THREADS says"
+    idle, cores = idle_cores(), len(usable_cores())
+    set_num_threads(max(1, min(get_num_threads(), round(idle))))
+    return (
+        f"PyTorch threads: {get_num_threads()}, since {idle:.1f} of {cores} cores are idle "
+        "(set OMP_NUM_THREADS to choose the number)"
+    )

@@ -21,6 +21,7 @@ from mmvis_plugin.checkpoint import (
     CheckpointError,
     cached_path,
     check_checkpoint,
+    class_names,
     forbid_unsafe_loading,
     load_checkpoint_safely,
 )
@@ -249,3 +250,69 @@ def test_programs_forbid_mmengine_to_fall_back_to_running_the_pickle(tmp_path, m
     with pytest.raises(pickle.UnpicklingError):
         CheckpointLoader.load_checkpoint(str(path), map_location="cpu")
     assert not marker.exists()
+
+
+# --- contents that cannot be right ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_weights_that_are_no_numbers_are_refused(tmp_path, value, dtype):
+    path, weight = tmp_path / "diverged.pth", torch.ones(3, 2, dtype=dtype)
+    weight[2, 1] = value
+    good = dict(count=torch.ones(1, dtype=torch.int64), big=torch.ones(1).expand(10**12))
+    for contents in (dict(good, weight=weight), dict(state_dict=dict(good, weight=weight))):
+        torch.save(contents, path)
+        message = r"diverged\.pth has values that are NaN or infinite in 1 of its 3 .*\(weight"
+        with pytest.raises(CheckpointError, match=message):
+            load_checkpoint_safely(path)
+    torch.save(good, path)
+    assert load_checkpoint_safely(path).keys() == good.keys()
+
+
+@pytest.mark.parametrize(
+    "contents, message",
+    [
+        (dict(state_dict=[1]), "has a list as its state_dict"),
+        (dict(meta=[1]), "has a list as its meta"),
+        (dict(meta="text"), "has a str as its meta"),
+        (dict(meta=dict(dataset_meta=("a",))), "has a tuple as its dataset_meta"),
+        (dict(meta=dict(dataset_meta={"classes": "person"})), "has a str as its class names"),
+        (dict(meta=dict(dataset_meta={"CLASSES": dict(a=1)})), "has a dict as its class names"),
+        (dict(meta=dict(CLASSES=5)), "has a int as its class names"),
+        (dict(meta=dict(CLASSES=("a", 5))), "has 5 among its class names"),
+        (dict(meta=dict(CLASSES=("a", None))), "has None among its class names"),
+        (dict(meta=dict(CLASSES=("a", " "))), "has ' ' among its class names"),
+        (dict(meta=dict(CLASSES=("a", "b", "a"))), "names the class 'a' twice"),
+        (dict(meta=dict(dataset_meta=dict(category_ids=7))), "has category_ids that are not"),
+        (dict(meta=dict(dataset_meta=dict(category_ids=("1",)))), "has category_ids that are"),
+    ],
+)
+def test_contents_of_another_type_are_named(tmp_path, contents, message):
+    path = tmp_path / "odd.pth"
+    torch.save(contents, path)
+    with pytest.raises(CheckpointError, match=rf"odd\.pth {message}"):
+        load_checkpoint_safely(path)
+
+
+@pytest.mark.parametrize("meta", [None, {}, dict(dataset_meta=None), {"CLASSES": None, 3: 4}])
+def test_a_checkpoint_may_do_without_meta(tmp_path, meta):
+    torch.save(dict(state_dict={}, meta=meta), tmp_path / "plain.pth")
+    assert class_names(load_checkpoint_safely(tmp_path / "plain.pth")) == ()
+
+
+def test_a_small_file_that_unpacks_to_a_large_one_is_not_unpacked(tmp_path, monkeypatch):
+    path, packed = tmp_path / "whole.pth", tmp_path / "packed.pth"
+    torch.save(dict(state_dict=dict(weight=torch.zeros(10**7))), path)
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as out:
+        for name in source.namelist():
+            out.writestr(name, source.read(name))
+    assert packed.stat().st_size < 10**6
+    assert load_checkpoint_safely(path)["state_dict"]["weight"].numel() == 10**7
+
+    def fail(*args, **kwargs):
+        raise AssertionError("the file was unpacked")
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(CheckpointError, match=r"packed\.pth was not loaded: .* to 4000\d+ bytes"):
+        load_checkpoint_safely(packed)

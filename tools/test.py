@@ -1,7 +1,16 @@
-"""Test a model: print its figures, or write a submission where there is nothing to score with."""
+"""Test a model: print its figures, or write a submission if the data has no annotations."""
 
 import argparse
-import sys
+
+from command_line import (
+    add_config,
+    add_run,
+    add_score_thr,
+    checkpoint,
+    make_parser,
+    read_settings,
+    run,
+)
 
 EXAMPLES = """examples:
   python tools/test.py configs/maskprop/maskprop_r18_shapes.py weights/maskprop_r18_shapes.pth
@@ -12,35 +21,10 @@ EXAMPLES = """examples:
 
 
 def parse_args() -> argparse.Namespace:
-    # Imported in functions, so that --help does not wait for PyTorch and MMDetection.
-    from mmengine.config import DictAction
-
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "config", help="a file, or the name of a config that comes with the package"
-    )
-    parser.add_argument("checkpoint", help="weights: a file or an address")
-    parser.add_argument(
-        "--work-dir",
-        metavar="FOLDER",
-        help="for logs (default: work_dirs/<name of the config>)",
-    )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        metavar="KEY=VALUE",
-        help="override settings of the config: test_dataloader.num_workers=0 key=[a,b] ...",
-    )
-    parser.add_argument(
-        "--data-root",
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="folder of the dataset; where a config has several, OLD=NEW once for each",
-    )
+    parser = make_parser(__doc__, EXAMPLES)
+    add_config(parser)
+    parser.add_argument("checkpoint", type=checkpoint, help="weights: a file or an address")
+    add_run(parser, "logs")
     parser.add_argument(
         "--out",
         metavar="RESULTS.json",
@@ -49,36 +33,36 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--show-dir", metavar="FOLDER", help="write each test video with its tracks drawn"
     )
-    parser.add_argument(
-        "--show-score-thr",
-        type=float,
-        default=0.3,
-        metavar="SCORE",
-        help="lowest score that --show-dir draws (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--launcher",
-        choices=("none", "pytorch", "slurm", "mpi"),
-        default="none",
-        help="what started the processes of a distributed run (default: %(default)s)",
-    )
+    add_score_thr(parser, "--show-score-thr", "that --show-dir draws")
     args = parser.parse_args()
     if args.out and not args.out.endswith(".json"):
         parser.error(f"--out must end in .json, got {args.out}")
     return args
 
 
-def prepare(args: argparse.Namespace):
-    """Config of the run, checked as far as possible without building anything."""
-    from mmvis_plugin.checkpoint import check_checkpoint
-    from mmvis_plugin.config import load_config, remove_discriminator
-    from mmvis_plugin.engine import run_settings
+def main() -> None:
+    args = parse_args()
+    from mmvis_plugin.checkpoint import load_checkpoint_safely
+    from mmvis_plugin.distributed import set_launcher, use_idle_cores
 
-    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    print(use_idle_cores(), flush=True)
+    cfg = prepare(args)
+    weights = load_checkpoint_safely(args.checkpoint)
+    set_launcher(cfg, args.launcher)
+    test(cfg, weights, args.checkpoint)
+
+
+def prepare(args: argparse.Namespace):
+    """The config of the run, checked as far as possible without building anything."""
+    from mmvis_plugin.config import load_config
+    from mmvis_plugin.engine import run_settings
+    from mmvis_plugin.models.video_segmentor import leave_out_training_parts
+
+    cfg = load_config(args.config, read_settings(args.cfg_options), args.data_root)
     run_settings.require_data(cfg, ["test_dataloader"])
     run_settings.set_work_dir(cfg, args.work_dir)
-    cfg.load_from, cfg.resume = str(check_checkpoint(args.checkpoint)), False
-    remove_discriminator(cfg)
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    leave_out_training_parts(cfg.model)
     if args.out:
         run_settings.set_result_file(cfg, args.out)
     if args.show_dir:
@@ -88,47 +72,20 @@ def prepare(args: argparse.Namespace):
     return cfg
 
 
-def test(cfg, args: argparse.Namespace) -> None:
-    from mmengine.runner import Runner
-
+def test(cfg, weights: dict, name: str) -> None:
+    """Test the weights of a checkpoint, whose name is for messages."""
+    from mmvis_plugin.checkpoint import class_names
     from mmvis_plugin.config import naming_settings
+    from mmvis_plugin.engine.run_settings import require_classes
+    from mmvis_plugin.engine.runner import VISRunner
 
     with naming_settings(cfg):
-        runner = Runner.from_cfg(cfg)
-        require_fit(runner, args)
+        runner = VISRunner.from_cfg(cfg)
+        runner.opened = weights
+        meta = getattr(runner.test_dataloader.dataset, "metainfo", {})
+        require_classes(cfg, class_names(weights), meta.get("classes") or (), name)
         runner.test()
 
 
-def require_fit(runner, args: argparse.Namespace) -> None:
-    """Make sure that the checkpoint is one of this model, trained on the classes of this data."""
-    from mmengine.model import is_model_wrapper
-
-    from mmvis_plugin.checkpoint import class_names, fill_model, load_checkpoint_safely
-    from mmvis_plugin.engine.run_settings import require_classes
-
-    checkpoint = load_checkpoint_safely(args.checkpoint)
-    meta = getattr(runner.test_dataloader.dataset, "metainfo", {})
-    classes = meta.get("classes") or ()
-    require_classes(runner.cfg, class_names(checkpoint), classes, args.checkpoint)
-    # The Runner loads it again, as its hooks want it, but would go on with what does not fit.
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    fill_model(model, checkpoint, args.checkpoint, args.config)
-
-
-def main() -> None:
-    args = parse_args()
-    from mmvis_plugin.checkpoint import CheckpointError, forbid_unsafe_loading
-    from mmvis_plugin.distributed import set_launcher
-    from mmvis_plugin.errors import message_of
-
-    forbid_unsafe_loading()
-    try:
-        cfg = prepare(args)
-        set_launcher(cfg, args.launcher)
-        test(cfg, args)
-    except (CheckpointError, OSError, ValueError) as error:  # ValueError: of config, data or metric
-        sys.exit(f"error: {message_of(error)}")
-
-
 if __name__ == "__main__":
-    main()
+    run(main)

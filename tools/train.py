@@ -4,7 +4,9 @@ Logs and checkpoints go to the work directory. A resumed run goes on as if it ha
 """
 
 import argparse
-import sys
+from contextlib import nullcontext
+
+from command_line import add_config, add_run, make_parser, read_settings, run
 
 EXAMPLES = """examples:
   python tools/train.py configs/maskprop/maskprop_r18_shapes.py
@@ -14,42 +16,26 @@ EXAMPLES = """examples:
   tools/dist_train.sh configs/maskprop/maskprop_r50_ytvis19.py 8 --amp
 """
 
+# Not every ValueError: those of a model or of PyTorch are mistakes in a program.
+ERRORS = (
+    "builtins.OSError",
+    "mmvis_plugin.checkpoint.CheckpointError",
+    "mmvis_plugin.config.ConfigError",
+    "mmvis_plugin.datasets.DatasetError",
+    "torch.cuda.OutOfMemoryError",
+)
+
 
 def parse_args() -> argparse.Namespace:
-    # Imported in functions, so that --help does not wait for PyTorch and MMDetection.
-    from mmengine.config import DictAction
-
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "config", help="a file, or the name of a config that comes with the package"
-    )
-    parser.add_argument(
-        "--work-dir",
-        metavar="FOLDER",
-        help="for logs and checkpoints (default: work_dirs/<name of the config>)",
-    )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        metavar="KEY=VALUE",
-        help="override settings of the config: train_dataloader.batch_size=1 key=[a,b] ...",
-    )
-    parser.add_argument(
-        "--data-root",
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="folder of the dataset; where a config has several, OLD=NEW once for each",
-    )
+    parser = make_parser(__doc__, EXAMPLES)
+    add_config(parser)
+    add_run(parser, "logs and checkpoints")
     parser.add_argument(
         "--resume",
         nargs="?",
         const="auto",
         metavar="CHECKPOINT",
-        help="go on from a checkpoint; without a name from the latest in the work directory",
+        help="continue from a checkpoint; without a name from the newest in the work directory",
     )
     parser.add_argument(
         "--no-pretrained",
@@ -61,27 +47,35 @@ def parse_args() -> argparse.Namespace:
         "--seed",
         type=int,
         metavar="N",
-        help="of the run (default: the config's); a resumed run keeps its own",
-    )
-    parser.add_argument(
-        "--launcher",
-        choices=("none", "pytorch", "slurm", "mpi"),
-        default="none",
-        help="what started the processes of a distributed run (default: %(default)s)",
+        help="random seed (default: the config's); a resumed run keeps its own",
     )
     return parser.parse_args()
 
 
-def prepare(args: argparse.Namespace):
-    """Config of the run, checked as far as possible without building anything."""
-    from mmvis_plugin.config import load_config, remove_pretrained
-    from mmvis_plugin.engine import run_settings
+def main() -> None:
+    args = parse_args()
+    from mmvis_plugin.config import naming_settings
+    from mmvis_plugin.distributed import is_first_process, set_launcher, use_idle_cores
+    from mmvis_plugin.engine.work_dir import locked
 
-    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    print(use_idle_cores(), flush=True)
+    cfg = prepare(args)
+    set_launcher(cfg, args.launcher)
+    alone = locked(cfg.work_dir) if is_first_process(args.launcher) else nullcontext()
+    with alone, naming_settings(cfg):
+        build(cfg).train()
+
+
+def prepare(args: argparse.Namespace):
+    """The config of the run, checked as far as possible without building anything."""
+    from mmvis_plugin.config import load_config, remove_pretrained
+    from mmvis_plugin.engine import resuming, run_settings
+
+    cfg = load_config(args.config, read_settings(args.cfg_options), args.data_root)
     validating = cfg.get("val_cfg") is not None
     run_settings.require_data(cfg, ["train_dataloader"] + ["val_dataloader"] * validating)
     run_settings.set_work_dir(cfg, args.work_dir)
-    run_settings.set_seed(cfg, args.seed)
+    resuming.set_seed(cfg, args.seed)
     if args.amp:
         run_settings.use_amp(cfg)
     if args.no_pretrained:
@@ -89,21 +83,20 @@ def prepare(args: argparse.Namespace):
             print(f"--no-pretrained: not loading {name} = {path}", flush=True)
     resume = args.resume or (cfg.get("resume") and (cfg.get("load_from") or "auto"))
     if resume:
-        run_settings.set_resume(cfg, resume)
+        resuming.set_resume(cfg, resume)
     run_settings.check_pretrained(cfg)
     return cfg
 
 
 def build(cfg):
-    """Runner of a config, with data and optimizer: what does not fit shows here, in one line."""
-    from mmengine.runner import Runner
-
+    """The Runner of a config, with data and optimizer: what does not fit is an error here."""
     from mmvis_plugin.config import ConfigError
     from mmvis_plugin.engine.run_settings import require_class_counts
+    from mmvis_plugin.engine.runner import VISRunner
 
     loops = ["train_loop"] + ["val_loop"] * (cfg.get("val_cfg") is not None)
     try:
-        runner = Runner.from_cfg(cfg)
+        runner = VISRunner.from_cfg(cfg)
         for loop in loops:
             getattr(runner, loop)  # is built when it is asked for
         # Runner.train() would build it first thing; it takes a built one as it is.
@@ -115,29 +108,5 @@ def build(cfg):
     return runner
 
 
-def train(cfg) -> None:
-    from mmvis_plugin.config import naming_settings
-
-    with naming_settings(cfg):
-        build(cfg).train()
-
-
-def main() -> None:
-    args = parse_args()
-    from mmvis_plugin.checkpoint import CheckpointError, forbid_unsafe_loading
-    from mmvis_plugin.config import ConfigError
-    from mmvis_plugin.datasets import DatasetError
-    from mmvis_plugin.distributed import set_launcher
-    from mmvis_plugin.errors import message_of
-
-    forbid_unsafe_loading()
-    try:
-        cfg = prepare(args)
-        set_launcher(cfg, args.launcher)
-        train(cfg)
-    except (CheckpointError, ConfigError, DatasetError) as error:
-        sys.exit(f"error: {message_of(error)}")
-
-
 if __name__ == "__main__":
-    main()
+    run(main, ERRORS)

@@ -25,11 +25,11 @@ from mmvis_plugin.config import (
     load_config,
     naming_settings,
     pretrained_weights,
-    remove_discriminator,
     remove_pretrained,
     set_options,
     shipped_configs,
 )
+from mmvis_plugin.models.video_segmentor import leave_out_training_parts
 
 
 def list_configs(with_weights: bool = False) -> list[str]:
@@ -192,7 +192,7 @@ def _model_config(cfg: Config) -> ConfigDict:
     """The model's config, with the Runner's default, without what only training needs."""
     cfg = copy.deepcopy(cfg)
     remove_pretrained(cfg)
-    remove_discriminator(cfg)
+    leave_out_training_parts(cfg.model)
     if cfg.get("data_preprocessor"):
         cfg.model.setdefault("data_preprocessor", cfg.data_preprocessor)
     return cfg.model

@@ -15,7 +15,6 @@ from mmvis_plugin.checkpoint import (
     cached_path,
     check_checkpoint,
     is_url,
-    load_checkpoint_safely,
 )
 from mmvis_plugin.config import (
     ConfigError,
@@ -23,7 +22,6 @@ from mmvis_plugin.config import (
     dataset_configs,
     dicts_in,
     pretrained_weights,
-    remove_pretrained,
     shipped_configs,
     type_name,
 )
@@ -199,67 +197,6 @@ def _origin(weights: str) -> str:
         return ""
     command = f"tools/train.py {config.relative_to(resource_root())}"
     return f"It comes from `{command}` (`make weights` makes all). "
-
-
-# --- resuming ----------------------------------------------------------------------------------
-
-
-def set_resume(cfg: Config, resume: str) -> None:
-    """Let a run go on from a checkpoint, with the checkpoint's seed.
-
-    MMEngine takes the seed of the checkpoint too, but only after it has seeded the data with the
-    config's. The checkpoint holds all weights: those that the config starts from are not needed
-    any more, which may be gone or out of reach by now.
-
-    Args:
-        cfg: Config with ``work_dir``, changed in place.
-        resume: A checkpoint, or ``'auto'`` for the latest in ``work_dir``; where there is none yet
-            the run begins as the config says.
-
-    Raises:
-        CheckpointError: The checkpoint is missing, unsafe, damaged, or not one of a training run.
-    """
-    if resume == "auto":
-        resume = latest_checkpoint(cfg.work_dir)
-        if resume is None:
-            print(f"Nothing to resume in {cfg.work_dir}: training from the start.", flush=True)
-            cfg.resume = False
-            return
-    checkpoint = load_checkpoint_safely(resume)
-    if not {"meta", "optimizer", "message_hub"} <= checkpoint.keys():
-        raise CheckpointError(
-            f"{resume} holds weights but not the state of a training run, so it cannot be "
-            f"resumed. To start from its weights: --cfg-options load_from={resume}"
-        )
-    remove_pretrained(cfg)
-    cfg.resume, cfg.load_from = True, str(resume)
-    set_seed(cfg, checkpoint["meta"].get("seed"))
-    print(f"Resuming from {resume}.", flush=True)
-
-
-def set_seed(cfg: Config, seed: int | None) -> None:
-    """Set the seed of the run unless it is None."""
-    if seed is not None:
-        cfg.randomness = dict(cfg.get("randomness") or {}, seed=seed)
-
-
-def latest_checkpoint(work_dir: str) -> str | None:
-    """The checkpoint a run in ``work_dir`` wrote last.
-
-    That is the one named in the file ``last_checkpoint``. It is looked for in ``work_dir`` first,
-    which may have been moved or copied since. Where a kill left that file empty, it is the newest
-    in ``work_dir``.
-    """
-    folder = Path(work_dir)
-    record = folder / "last_checkpoint"
-    named = record.read_text().strip() if record.is_file() else ""
-    for path in (folder / Path(named).name, Path(named)):
-        if named and path.is_file():
-            return str(path)
-    if not record.is_file():
-        return None
-    saved = [*folder.glob("iter_*.pth"), *folder.glob("epoch_*.pth")]
-    return str(max(saved, key=lambda path: path.stat().st_mtime)) if saved else None
 
 
 # --- training ----------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.model import BaseModel
 from mmengine.structures import InstanceData
@@ -52,7 +53,13 @@ class VideoSegmentor(BaseModel):
     Args:
         data_preprocessor: Config of a ``TrackDataPreprocessor``.
         init_cfg: Initialisation config of MMEngine.
+
+    Attributes:
+        training_only (tuple[str, ...]): Parts that only training uses, by the name of their
+            argument, which is also the name of their attribute.
     """
+
+    training_only: tuple[str, ...] = ()
 
     def __init__(self, data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
@@ -222,6 +229,27 @@ class VideoSegmentor(BaseModel):
                 "before it: test with TrackImgSampler, which feeds whole videos in order"
             )
         return stream
+
+
+def leave_out_training_parts(model: dict) -> None:
+    """Leave out what a model does without in testing, see :attr:`VideoSegmentor.training_only`.
+
+    Args:
+        model: Config of a model of any kind, changed in place.
+    """
+    for part in training_only_parts(model.get("type")):
+        if model.get(part) is not None:
+            model[part] = None
+
+
+def training_only_parts(kind: str | type) -> tuple[str, ...]:
+    """The parts that only training uses; none of a model that is no video segmentor.
+
+    Args:
+        kind: A model's ``type`` in a config.
+    """
+    model_class = MODELS.get(kind) if isinstance(kind, str) else kind
+    return getattr(model_class, "training_only", ())
 
 
 def tracked_frame(

@@ -1,12 +1,10 @@
-import os
-
 import pytest
 import torch
 from mmengine.config import Config
 from run_config import dataset, run_config
 
 from mmvis_plugin.checkpoint import CheckpointError
-from mmvis_plugin.config import ConfigError, pretrained_weights, set_data_root
+from mmvis_plugin.config import ConfigError, set_data_root
 from mmvis_plugin.engine import run_settings
 
 
@@ -97,60 +95,6 @@ def test_shipped_weights_that_are_missing_name_what_makes_them(cfg, tmp_path):
 def test_model_zoo_names_are_left_to_mmengine():
     init_cfg = dict(type="Pretrained", checkpoint="torchvision://resnet50")
     run_settings.check_pretrained(Config(dict(model=dict(init_cfg=init_cfg))))
-
-
-def test_resume_needs_the_state_of_a_training_run(tmp_path):
-    path = tmp_path / "weights.pth"
-    torch.save(dict(state_dict={}), path)
-    with pytest.raises(CheckpointError, match=f"load_from={path}"):
-        run_settings.set_resume(Config(dict(work_dir=str(tmp_path))), str(path))
-
-
-def test_resume_takes_the_seed_of_the_checkpoint(tmp_path):
-    path = tmp_path / "iter_5.pth"
-    torch.save(dict(meta=dict(seed=7), optimizer={}, message_hub={}), path)
-    (tmp_path / "last_checkpoint").write_text(str(path))
-    randomness = dict(seed=0, deterministic=True)
-    cfg = Config(dict(model={}, work_dir=str(tmp_path), randomness=randomness))
-    run_settings.set_resume(cfg, "auto")
-    assert cfg.resume and cfg.load_from == str(path)
-    assert cfg.randomness == dict(seed=7, deterministic=True)
-
-
-def test_resume_does_without_the_weights_of_the_start(cfg, tmp_path):
-    path = tmp_path / "iter_5.pth"
-    cfg.work_dir = str(tmp_path)
-    run_settings.set_resume(cfg, "auto")  # nothing to resume: it starts with them
-    assert len(pretrained_weights(cfg)) == 3
-    torch.save(dict(meta={}, optimizer={}, message_hub={}), path)
-    run_settings.set_resume(cfg, str(path))
-    assert pretrained_weights(cfg) == dict(load_from=str(path))
-    run_settings.check_pretrained(cfg)
-
-
-def test_latest_checkpoint(tmp_path):
-    assert run_settings.latest_checkpoint(tmp_path) is None
-    for age, name in enumerate(["iter_9.pth", "iter_10.pth", "best_ytvis.pth"]):
-        (tmp_path / name).touch()
-        os.utime(tmp_path / name, (1000 + age, 1000 + age))
-    record = tmp_path / "last_checkpoint"
-    record.write_text(str(tmp_path / "iter_9.pth"))
-    assert run_settings.latest_checkpoint(tmp_path) == str(tmp_path / "iter_9.pth")
-    record.write_text("/moved/since/iter_9.pth")
-    assert run_settings.latest_checkpoint(tmp_path) == str(tmp_path / "iter_9.pth")
-    record.write_text("")  # killed while writing it
-    assert run_settings.latest_checkpoint(tmp_path) == str(tmp_path / "iter_10.pth")
-
-
-def test_latest_checkpoint_of_a_copied_run_is_the_copy(tmp_path):
-    first, copy = tmp_path / "a", tmp_path / "b"
-    for folder in (first, copy):
-        folder.mkdir()
-        (folder / "iter_9.pth").touch()
-    (copy / "last_checkpoint").write_text(str(first / "iter_9.pth"))
-    assert run_settings.latest_checkpoint(copy) == str(copy / "iter_9.pth")
-    (copy / "iter_9.pth").unlink()  # checkpoints may also go to another folder than logs
-    assert run_settings.latest_checkpoint(copy) == str(first / "iter_9.pth")
 
 
 def test_results_go_to_the_video_metric(tmp_path):

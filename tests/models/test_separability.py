@@ -14,12 +14,13 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 
 from mmvis_plugin.apis import build_video_segmentor
-from mmvis_plugin.config import remove_discriminator, remove_pretrained
+from mmvis_plugin.config import remove_pretrained
 from mmvis_plugin.models.mssts.separability import (
     ForegroundViews,
     SeparabilityDiscriminator,
     make_discriminator_optional,
 )
+from mmvis_plugin.models.video_segmentor import leave_out_training_parts
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs/mssts/mssts_r18_shapes.py"
@@ -257,5 +258,5 @@ def test_inference_builds_none(mssts, tmp_path):
     for name, value in model.state_dict().items():
         assert torch.equal(value, trained.state_dict()[name]), name
     cfg = mssts.copy()
-    remove_discriminator(cfg)
+    leave_out_training_parts(cfg.model)
     assert MODELS.build(cfg.model).discriminator is None

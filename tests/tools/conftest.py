@@ -1,10 +1,13 @@
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr
 from pathlib import Path
 
+import command_line
 import pytest
 import torch
 from scripts import load_script
@@ -54,12 +57,26 @@ def toy_config(tmp_path):
 
 @pytest.fixture
 def tool(monkeypatch):
-    """Function that runs a tool's main() in this process, as from the command line."""
+    """Function that runs a tool in this process, as from the command line.
+
+    A tool that fails raises SystemExit with the line that it prints.
+    """
     monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")  # put back after the test
 
     def run(name, *arguments):
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments)])
-        load_script(f"tools/{name}.py").main()
+        module = load_script(f"tools/{name}.py")
+        if not hasattr(module, "run"):
+            module.main()
+            return
+        said = io.StringIO()
+        try:
+            with redirect_stderr(said):
+                module.run(module.main, getattr(module, "ERRORS", command_line.INPUT_ERRORS))
+        except SystemExit as stop:
+            sys.stderr.write(said.getvalue())
+            if stop.code:
+                raise SystemExit(said.getvalue().strip().splitlines()[-1]) from stop
 
     return run
 

@@ -46,7 +46,7 @@ def test_resume_without_a_checkpoint_starts_with_the_weights_of_the_config(
     toy_config(f"train_cfg = dict(max_iters=1)\nload_from = '{tmp_path}/first/iter_1.pth'")
     train_here(config, tmp_path / "second", "--resume")
     log = next((tmp_path / "second").glob("*/*.log")).read_text()
-    assert f"Load checkpoint from {tmp_path}/first/iter_1.pth" in log
+    assert f"Loaded 4 of 4 weights from {tmp_path}/first/iter_1.pth" in log
 
 
 def test_killed_maskprop_run_goes_on_as_if_it_had_not_been(

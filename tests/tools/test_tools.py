@@ -57,22 +57,21 @@ def test_errors_are_one_line(toy_config, tool, tmp_path, name):
     checkpoint = tmp_path / "weights.pth"
     torch.save(SAVED, checkpoint)
     arguments = [checkpoint] if name == "test" else []
-    with pytest.raises(SystemExit, match="^error: none.py: no such config file"):
+    with pytest.raises(SystemExit, match="^error: argument config: none.py: no such config file"):
         tool(name, "none.py", *arguments)
     loader = "train_dataloader" if name == "train" else "test_dataloader"
     missing = f"{loader}['dataset'].update(data_root='{tmp_path}/shapes/', ann_file='train.json')\n"
     # Data comes first: weights may take a download.
     missing += "load_from = 'none.pth'\n"
-    arguments_without_weights = ["none.pth"] if name == "test" else []
     with pytest.raises(SystemExit, match="^error: .*shapes/train.json.*make_shapes_vis.py"):
-        tool(name, toy_config(ONE_ITERATION + missing), *arguments_without_weights)
+        tool(name, toy_config(ONE_ITERATION + missing), *arguments)
     with pytest.raises(SystemExit, match="^error: --launcher slurm"):
         tool(name, toy_config(), *arguments, "--launcher", "slurm", "--work-dir", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["train", "test"])
 def test_configs_of_the_package_go_by_their_name(tool, tmp_path, name):
-    arguments = ["maskprop_r18_shapes"] + ["none.pth"] * (name == "test")
+    arguments = ["maskprop_r18_shapes"] + ["https://127.0.0.1:9/none.pth"] * (name == "test")
     with pytest.raises(SystemExit, match=f"^error: .*{tmp_path}/shapes.*make_shapes_vis.py"):
         tool(name, *arguments, "--data-root", tmp_path / "shapes")
 
@@ -214,12 +213,11 @@ def test_amp_without_a_gpu(toy_config, tool, tmp_path):
         tool("train", toy_config(), "--amp", "--work-dir", tmp_path)
 
 
-def test_results_need_a_json_name_and_a_video_metric(toy_config, tool, tmp_path, capsys):
+def test_results_need_a_json_name_and_a_video_metric(toy_config, tool, tmp_path):
     checkpoint = tmp_path / "weights.pth"
     torch.save(SAVED, checkpoint)
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit, match="^error: --out must end in .json"):
         tool("test", toy_config(), checkpoint, "--out", "results.pkl")
-    assert "--out must end in .json" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="^error: --out .*YTVISMetric"):
         tool("test", toy_config(), checkpoint, "--out", "results.json")
     with pytest.raises(SystemExit, match="^error: --show-dir .*YTVISMetric"):
@@ -228,7 +226,5 @@ def test_results_need_a_json_name_and_a_video_metric(toy_config, tool, tmp_path,
 
 @pytest.mark.parametrize("name", ["train", "test"])
 def test_help_has_an_example(tool, capsys, name):
-    with pytest.raises(SystemExit) as stop:
-        tool(name, "--help")
-    assert stop.value.code == 0
+    tool(name, "--help")
     assert f"python tools/{name}.py configs/" in capsys.readouterr().out

@@ -22,6 +22,8 @@ class ToySegmentor(BaseModel):
     The encoder has dropout, so that a run depends on the random generators.
     """
 
+    training_only = ("discriminator",)
+
     def __init__(self, discriminator=None, init_cfg=None):
         super().__init__(init_cfg=init_cfg)
         self.backbone = nn.Conv2d(3, 4, 3, padding=1)

@@ -1,6 +1,7 @@
 """Turns a training checkpoint into small weights to ship, with a record of how they were made."""
 
 import argparse
+import ast
 import hashlib
 import json
 import re
@@ -13,6 +14,7 @@ import torch
 import mmvis_plugin
 from mmvis_plugin.checkpoint import CheckpointError, load_checkpoint_safely
 from mmvis_plugin.files import replacing
+from mmvis_plugin.models.video_segmentor import training_only_parts
 
 EXAMPLE = """example:
   python tools/model_converters/publish_weights.py work_dirs/maskprop/iter_3000.pth \\
@@ -100,8 +102,8 @@ def publish(
     """Writes the weights of a training checkpoint to ``dst`` and their record beside it.
 
     Only the state dict (the averaged one where MMEngine's EMAHook kept one: it saves that as the
-    model's) and the dataset's meta (class names) are kept, and of the former not what trains
-    beside the model, its discriminator.
+    model's) and the dataset's meta (class names) are kept, and of the former not the parts that
+    only training uses.
 
     Args:
         src: Checkpoint of MMEngine's runner.
@@ -123,12 +125,13 @@ def publish(
     if missing:
         raise ValueError(f"{src} has no {' and no '.join(missing)}: not a training checkpoint")
     meta = checkpoint["meta"]
+    trained_only = tuple(f"{part}." for part in training_only_parts(model_type(meta)))
     weights = {
         "meta": {"dataset_meta": meta.get("dataset_meta") or {}},
         "state_dict": {
             name: shrink(name, tensor, dtype)
             for name, tensor in checkpoint["state_dict"].items()
-            if not name.startswith("discriminator.")
+            if not name.startswith(trained_only)
         },
     }
     record_file = dst.with_suffix(".json")
@@ -154,6 +157,16 @@ def publish(
         }
         temporary_record.write_text(json.dumps(record, indent=2) + "\n")
     return record
+
+
+def model_type(meta: dict[str, Any]) -> str | None:
+    """The ``model.type`` in the config that a checkpoint holds as text, which is not executed."""
+    for statement in ast.parse(meta.get("cfg") or "").body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "model":
+            for argument in getattr(statement.value, "keywords", ()):
+                if argument.arg == "type" and isinstance(argument.value, ast.Constant):
+                    return argument.value.value
+    return None
 
 
 def shrink(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -88,6 +88,8 @@ class MSSTSVIS(WindowedSegmentor):
             masks are computed from.
     """
 
+    training_only = ("discriminator",)
+
     def __init__(
         self,
         backbone: dict,
