@@ -1,4 +1,4 @@
-"""The converters, check_ytvis.py and browse_ytvis.py, run as from the command line."""
+"""check_ytvis.py and browse_ytvis.py, run as from the command line."""
 
 import json
 import os
@@ -16,161 +16,18 @@ from mmvis_plugin.visualization.contact_sheet import GAP, caption_size, resize_f
 from mmvis_plugin.visualization.labels import text_height
 
 HEIGHT, WIDTH = 24, 32
-CONVERTERS = (
-    "cocovid2ytvis",
-    "ytvis2cocovid",
-    "vos2ytvis",
-    "mots2ytvis",
-    "labelme2ytvis",
-    "cvat2ytvis",
-)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [f"dataset_converters/{name}" for name in CONVERTERS]
-    + ["analysis_tools/check_ytvis", "analysis_tools/browse_ytvis"],
-)
+@pytest.mark.parametrize("name", ["check_ytvis", "browse_ytvis"])
 def test_help_has_an_example(tool, capsys, name):
     with pytest.raises(SystemExit) as stop:
-        tool(name, "--help")
+        tool(f"analysis_tools/{name}", "--help")
     assert stop.value.code == 0
-    assert f"  python tools/{name}.py " in capsys.readouterr().out
-
-
-def write_frame(path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
-
-
-def vos_input(root):
-    write_frame(root / "images/v/0.jpg")
-    (root / "masks/v").mkdir(parents=True)
-    picture = Image.fromarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8), mode="P")
-    picture.putpalette([0] * 768)
-    picture.save(root / "masks/v/0.png")
-    (root / "list.txt").write_text("v\n")
-    return root / "masks/v/0.png", [
-        root / "images", root / "masks", "--videos", root / "list.txt", "--class-name", "line"
-    ]  # fmt: skip
-
-
-def mots_input(root):
-    write_frame(root / "images/0002/000000.png")
-    (root / "txt").mkdir()
-    rle = mask_util.encode(np.asfortranarray(np.eye(HEIGHT, WIDTH, dtype=np.uint8)))
-    line = f"0 1001 1 {HEIGHT} {WIDTH} {rle['counts'].decode()}\n"
-    (root / "txt/0002.txt").write_text(line)
-    return root / "txt/0002.txt", [
-        root / "images", root / "txt", "--classes", "1=line", "--sequences", "0002"
-    ]  # fmt: skip
-
-
-def labelme_input(root):
-    write_frame(root / "v/0.jpg")
-    shape = dict(label="line", points=[[1, 1], [5, 5], [1, 5]], group_id=None, shape_type="polygon")
-    content = dict(imagePath="0.jpg", imageHeight=HEIGHT, imageWidth=WIDTH, shapes=[shape])
-    (root / "v/0.json").write_text(json.dumps(content))
-    return root / "v/0.json", [
-        root, "--classes", "line", "--ungrouped", "label", "--unlabelled", "empty"
-    ]  # fmt: skip
-
-
-def cvat_input(root):
-    write_frame(root / "v/images/frame_000000.jpg")
-    box = '<box frame="0" keyframe="1" outside="0" xtl="1" ytl="1" xbr="5" ybr="5"/>'
-    (root / "v/annotations.xml").write_text(
-        "<annotations><meta><task><size>1</size></task></meta>"
-        f'<track id="0" label="line">{box}</track></annotations>'
-    )
-    return root / "v/annotations.xml", [root / "v", "--images", root, "--identity", "group"]
-
-
-def ytvis_input(root):
-    content = dict(
-        categories=[dict(id=1, name="line")],
-        videos=[dict(id=1, width=WIDTH, height=HEIGHT, length=1, file_names=["v/0.jpg"])],
-        annotations=[
-            dict(
-                id=1, video_id=1, category_id=1, iscrowd=0, segmentations=[[[1, 1, 5, 5, 1, 5]]]
-            )
-        ],
-    )  # fmt: skip
-    (root / "ytvis.json").write_text(json.dumps(content))
-    return root / "ytvis.json", [root / "ytvis.json"]
-
-
-def cocovid_input(root):
-    annotation = dict(
-        id=1,
-        image_id=1,
-        video_id=1,
-        category_id=1,
-        instance_id=1,
-        segmentation=[[1, 1, 5, 5, 1, 5]],
-    )
-    image = dict(id=1, video_id=1, frame_id=0, file_name="v/0.jpg", height=HEIGHT, width=WIDTH)
-    content = dict(
-        categories=[dict(id=1, name="line")],
-        videos=[dict(id=1, name="v")],
-        images=[image],
-        annotations=[annotation],
-    )
-    (root / "cocovid.json").write_text(json.dumps(content))
-    return root / "cocovid.json", [root / "cocovid.json"]
-
-
-INPUTS = dict(
-    cocovid2ytvis=cocovid_input,
-    ytvis2cocovid=ytvis_input,
-    vos2ytvis=vos_input,
-    mots2ytvis=mots_input,
-    labelme2ytvis=labelme_input,
-    cvat2ytvis=cvat_input,
-)
-
-
-@pytest.mark.parametrize("name", CONVERTERS)
-def test_converters_write_and_say_so(tool, tmp_path, capsys, name):
-    _, arguments = INPUTS[name](tmp_path)
-    out = tmp_path / "out" / "train.json"
-    tool(f"dataset_converters/{name}", *arguments, "--out", out)
-    output = capsys.readouterr()
-    assert f"wrote {out}: 1 videos, 1 frames, 1 objects, 1 classes" in output.out
-    assert "1/1" in output.err  # the progress bar
-    content = json.loads(out.read_text())
-    assert content["categories"][0]["name"] == "line" and len(content["annotations"]) == 1
-    assert os.listdir(out.parent) == ["train.json"]
-
-
-@pytest.mark.parametrize("name", CONVERTERS)
-@pytest.mark.parametrize("damage", ["empty", "missing"])
-def test_bad_input_is_one_line_and_nothing_is_written(tool, tmp_path, capsys, name, damage):
-    faulty, arguments = INPUTS[name](tmp_path)
-    out = tmp_path / "out" / "train.json"
-    out.parent.mkdir()
-    out.write_text("of last time")
-    if damage == "empty":
-        faulty.write_bytes(b"")
-    else:
-        faulty.unlink()
-    if (name, damage) == ("mots2ytvis", "empty"):  # a sequence without objects is a right one
-        faulty.write_text("not a line")
-    with pytest.raises(SystemExit, match="^error: ") as stop:
-        tool(f"dataset_converters/{name}", *arguments, "--out", out)
-    assert "\n" not in stop.value.code
-    assert out.read_text() == "of last time" and os.listdir(out.parent) == ["train.json"]
+    assert f"  python tools/analysis_tools/{name}.py " in capsys.readouterr().out
 
 
 def test_bad_arguments_are_refused(tool, tmp_path, capsys):
-    out = ["--out", tmp_path / "out.json"]
     for name, arguments, message in (
-        ("dataset_converters/mots2ytvis", ["a", "b", "--classes", "car", *out], "NUMBER=NAME"),
-        (
-            "dataset_converters/cvat2ytvis",
-            ["a", "--images", "b", "--identity", "x", *out],
-            "--identity",
-        ),
         ("analysis_tools/check_ytvis", ["a.json", "--decode"], "--decode needs --images"),
         ("analysis_tools/browse_ytvis", ["a.json", "--out", tmp_path], "nothing to do"),
         (

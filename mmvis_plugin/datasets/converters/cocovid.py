@@ -14,14 +14,8 @@ from pycocotools import mask as mask_utils
 
 from mmvis_plugin.ytvis.rle import rle_pixels, to_rle
 
-from .builder import (
-    Conversion,
-    ConversionError,
-    Progress,
-    no_progress,
-    read_json,
-    require,
-)
+from .builder import Conversion, Progress, no_progress
+from .records import ConversionError, read_json, require
 
 ID = (int, str)
 BOTH = ("info", "licenses")  # copied as they are

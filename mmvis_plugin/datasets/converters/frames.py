@@ -1,9 +1,9 @@
-"""Folders of frames."""
+"""Folders of frames and of index images."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import cv2
@@ -12,7 +12,7 @@ from PIL import Image
 
 from mmvis_plugin.files import IMAGE_SUFFIXES, natural_key
 
-from .builder import ConversionError
+from .records import ConversionError
 
 EXIF_ORIENTATION = 0x0112
 
@@ -128,3 +128,36 @@ def relative_names(frames: Iterable[Path], root: Path) -> list[str]:
         except ValueError:
             raise ConversionError(f"frame {path} is not in the folder of images {root}") from None
     return names
+
+
+def read_index_image(
+    path: Path, size: tuple[int, int], modes: Collection[str], wanted: str
+) -> tuple[np.ndarray, str]:
+    """Read an image whose pixels are object ids.
+
+    Args:
+        path: Image file.
+        size: Height and width of its frame in pixels.
+        modes: Pillow's names of the kinds of images that hold ids.
+        wanted: What another kind is not, for the message.
+
+    Returns:
+        tuple: The ids (H, W), integers, and the image's mode.
+
+    Raises:
+        ConversionError: If it is no image, or of another kind or size.
+    """
+    try:
+        with Image.open(path) as picture:
+            if picture.mode not in modes:
+                raise ConversionError(f"{path} is not {wanted} (mode {picture.mode})")
+            if picture.size != size[::-1]:
+                raise ConversionError(
+                    f"{path} is {picture.size[0]} x {picture.size[1]} pixels, its frame "
+                    f"{size[1]} x {size[0]}"
+                )
+            return np.asarray(picture), picture.mode
+    except ConversionError:
+        raise
+    except Exception as error:  # Pillow's plugins raise many kinds for broken files
+        raise ConversionError(f"{path} cannot be read as an image: {error}") from error

@@ -4,6 +4,7 @@ A file has ``imagePath`` (relative to itself), ``imageHeight``, ``imageWidth`` a
 shape has ``label``, ``points``, ``shape_type`` and ``group_id``. As in LabelMe's own converters an
 object is a label with a ``group_id``: shapes that share both are one object, in a frame (its
 parts) and over the frames (its identity). Shapes are drawn as LabelMe draws them, with Pillow.
+X-AnyLabeling writes the same files, with four corners for every rectangle.
 """
 
 from __future__ import annotations
@@ -12,31 +13,43 @@ import base64
 import io
 import math
 import os
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from mmvis_plugin.files import IMAGE_SUFFIXES, natural_key
 
-from .builder import (
-    Conversion,
-    ConversionError,
-    Progress,
-    YTVISBuilder,
-    check_coordinates,
-    encode_mask,
-    no_progress,
-    read_json,
-    require,
-)
-from .frames import common_size, list_files, relative_names
+from .builder import Conversion, Progress, YTVISBuilder, no_progress
+from .encoding import add_mask, check_outline, encode_mask
+from .frames import list_files
+from .records import ConversionError, listing, read_json, require, whole_number
 
+UNGROUPED = ("refuse", "label", "number")
+UNLABELLED = ("drop", "empty")
 WITHOUT_AREA = ("line", "linestrip", "point", "points")
 NOT_OBJECTS = ("_background_", "__ignore__")  # labels that LabelMe's converters give no class
-NUM_POINTS = dict(circle=2, rectangle=2, mask=2, oriented_rectangle=4)
+NUM_POINTS = dict(
+    circle=(2,),
+    mask=(2,),
+    rectangle=(2, 4),
+    oriented_rectangle=(4,),
+    rotation=(4,),  # these two are X-AnyLabeling's
+    quadrilateral=(4,),
+)
+NUMBERED = re.compile(r"(.*\S)\s*[-_]\s*(\d{1,9})", re.ASCII)
+
+
+class LabelFile(NamedTuple):
+    """A LabelMe file: its path, (imageHeight, imageWidth), and shapes."""
+
+    path: Path
+    size: tuple
+    shapes: list
 
 
 def convert_labelme(
@@ -45,18 +58,22 @@ def convert_labelme(
     classes: Sequence[str] | None = None,
     ungrouped: str = "refuse",
     unlabelled: str = "drop",
+    encoding: str | None = None,
     progress: Progress = no_progress,
 ) -> Conversion:
     """Convert LabelMe annotations; every folder with LabelMe files is a video.
 
     Args:
-        labels: Folder of the videos' folders (or of one video's files).
-        images: Folder that ``file_names`` are to be relative to; ``labels`` by default.
-        classes: Labels in the order of their category ids; all, by name, by default.
-        ungrouped: What a shape without ``group_id`` is: 'refuse', or 'label' for the one object of
-            its label in the video.
+        labels: Folder of the videos' folders (or of one video's files). JSON files of datasets,
+            such as an earlier result, are passed over.
+        images: Folder that ``file_names`` are relative to; ``labels`` by default.
+        classes: Labels in the order of their category ids; those that occur, by name, by default.
+        ungrouped: What a shape without ``group_id`` is: 'refuse' stops; 'label' takes all of a
+            label for the one object of it in the video; 'number' splits labels such as cow-1 and
+            cow-2 into the class and the object's number, and takes others as 'label' does.
         unlabelled: What an image without a LabelMe file is: 'drop' leaves it out, as nothing is
             known about it; 'empty' takes it for a frame without objects.
+        encoding: Encoding of the LabelMe files; UTF-8, -16 or -32 by default.
         progress: Shows progress over the videos.
 
     Returns:
@@ -67,92 +84,136 @@ def convert_labelme(
             message names the file and the shape.
         OSError: If a file cannot be read.
     """
-    if ungrouped not in ("refuse", "label") or unlabelled not in ("drop", "empty"):
+    if ungrouped not in UNGROUPED or unlabelled not in UNLABELLED:
         raise ValueError(f"unknown choice {ungrouped!r} or {unlabelled!r}")
     labels = Path(labels)
-    builder = YTVISBuilder("LabelMe", classes)
+    builder = YTVISBuilder("LabelMe", images or labels, classes)
     folders = {path.parent for path in labels.rglob("*.json") if path.name[0] != "."}
-    for folder in progress(sorted(folders, key=lambda path: natural_key(str(path))), "video"):
-        shapes_of = _read_folder(folder)
-        frames = set(shapes_of)
-        images_around = {
+    for folder in progress(sorted(folders, key=natural_key), "video"):
+        files = _read_folder(folder, encoding, builder)
+        if not files:
+            continue
+        around = {
             image
-            for parent in {path.parent for path in frames}
+            for parent in {path.parent for path in files}
             for image in list_files(parent, IMAGE_SUFFIXES)
         }
-        if unlabelled == "empty":
-            frames |= images_around
-        builder.left_out["images without a LabelMe file"] += len(images_around - frames)
-        frames = sorted(frames, key=lambda path: natural_key(str(path)))
-        height, width = common_size(frames)
-        names = relative_names(frames, Path(images or labels))
-        video_id = builder.add_video(names, height, width)
+        frames = set(files) | around if unlabelled == "empty" else set(files)
+        builder.left_out["images without a LabelMe file"] += len(around - frames)
+        frames = sorted(frames, key=natural_key)
+        video = builder.add_video(frames)
         objects = defaultdict(dict)
         for index, frame in enumerate(frames):
-            if frame not in shapes_of:
-                continue
-            path, declared, shapes = shapes_of[frame]
-            if any(d not in (None, s) for d, s in zip(declared, (height, width), strict=True)):
-                raise ConversionError(
-                    f"{path}: imageHeight and imageWidth are {declared[0]} and {declared[1]}, but "
-                    f"{frame.name} is {width} pixels wide and {height} high"
-                )
-            for key, mask in _draw_frame(path, shapes, height, width, ungrouped, builder).items():
-                objects[key][index] = encode_mask(mask)
+            if frame in files:
+                _add_frame(objects, index, files[frame], video, ungrouped, builder)
         for (label, _), masks in objects.items():
-            builder.add_track(video_id, label, masks)
-    return builder.build()
+            builder.add_track(video, label, masks)
+    conversion = builder.build()
+    if classes is None:
+        conversion.notes.extend(_note_numbered(conversion.content["categories"]))
+    return conversion
 
 
-def _read_folder(folder: Path) -> dict[Path, tuple[Path, tuple, list]]:
-    """Image path to LabelMe file, (imageHeight, imageWidth) and shapes."""
-    shapes_of = {}
+def _note_numbered(categories: list[dict]) -> list[str]:
+    """Notes about classes such as cow-1 and cow-2, which are probably two objects of one class."""
+    numbered = defaultdict(list)
+    for category in categories:
+        if match := NUMBERED.fullmatch(category["name"]):
+            numbered[match[1]].append(category["name"])
+    return [
+        f"{listing(names)} are classes; if the numbers are those of objects of the class "
+        f"{name}, convert with --ungrouped number"
+        for name, names in numbered.items()
+        if len(names) > 1
+    ]
+
+
+def _read_folder(folder: Path, encoding: str | None, builder: YTVISBuilder) -> dict:
+    """LabelFile by path of the image."""
+    files: dict[Path, LabelFile] = {}
     for path in list_files(folder, [".json"]):
-        content = read_json(path)
-        require(content, dict(imagePath=str, shapes=list), str(path))
-        # LabelMe on Windows writes backslashes.
-        name = PureWindowsPath(content["imagePath"]).as_posix()
-        image = Path(os.path.normpath(path.parent / name))
-        if not image.is_file():
-            raise ConversionError(f"{path}: image {image} does not exist")
-        if image in shapes_of:
-            raise ConversionError(f"{path}: {image} is labelled in {shapes_of[image][0]} too")
-        declared = content.get("imageHeight"), content.get("imageWidth")
-        shapes_of[image] = path, declared, content["shapes"]
-    return shapes_of
-
-
-def _draw_frame(
-    path: Path, shapes: list, height: int, width: int, ungrouped: str, builder: YTVISBuilder
-) -> dict[tuple[str, int | None], np.ndarray]:
-    """(label, group id) to mask (height, width), bool."""
-    masks = {}
-    for i, shape in enumerate(shapes):
-        where = f"{path}: shapes[{i}]"
-        require(shape, dict(label=str, points=list), where)
-        label, group = shape["label"], shape.get("group_id")
-        where += f" ({label!r})"
-        kind = shape.get("shape_type") or "polygon"
-        if label in NOT_OBJECTS:
-            builder.left_out[f"shapes labelled {label}"] += 1
-            continue
-        if kind in WITHOUT_AREA:
-            builder.left_out[f"shapes of type {kind}, which have no area"] += 1
-            continue
-        if group is None and ungrouped == "refuse":
-            raise ConversionError(
-                f"{where} has no group_id, so that its object is unknown in other frames. Number "
-                "the objects in LabelMe (field 'group id' of the label dialog), or take all shapes "
-                "of a label without group_id for one object (ungrouped='label')"
-            )
-        if group is not None and not isinstance(group, int):
-            raise ConversionError(f"{where}: group_id must be a whole number, got {group!r}")
         try:
-            mask = _draw_shape(kind, shape, height, width)
-        except (ValueError, TypeError) as error:
-            raise ConversionError(f"{where}: {error}") from error
-        masks[label, group] = masks.get((label, group), False) | mask
-    return masks
+            content = read_json(path, encoding)
+        except ConversionError as error:
+            if isinstance(error.__cause__, UnicodeDecodeError):
+                raise ConversionError(
+                    f"{error}: give its encoding, such as --encoding gbk for files of Windows in "
+                    "Chinese"
+                ) from error
+            raise
+        if isinstance(content, dict) and "categories" in content and "shapes" not in content:
+            builder.left_out["JSON files of datasets, not of LabelMe"] += 1
+            continue
+        require(content, dict(imagePath=str, shapes=list), str(path))
+        image = _find_image(path, content["imagePath"])
+        if image in files:
+            raise ConversionError(f"{path}: {image} is labelled in {files[image].path} too")
+        size = content.get("imageHeight"), content.get("imageWidth")
+        files[image] = LabelFile(path, size, content["shapes"])
+    return files
+
+
+def _find_image(path: Path, name: str) -> Path:
+    """The image of a LabelMe file; LabelMe on Windows writes backslashes between folders."""
+    names = dict.fromkeys([name, PureWindowsPath(name).as_posix()])
+    candidates = [Path(os.path.normpath(path.parent / name)) for name in names if "\0" not in name]
+    for image in candidates:
+        if image.is_file():
+            return image
+    raise ConversionError(f"{path}: image {(candidates or [repr(name)])[-1]} does not exist")
+
+
+def _add_frame(
+    objects: dict, index: int, file: LabelFile, video: dict, ungrouped: str, builder: YTVISBuilder
+) -> None:
+    """Add a frame's masks to those of the objects, by (label, group) and frame."""
+    height, width = video["height"], video["width"]
+    if any(d not in (None, s) for d, s in zip(file.size, (height, width), strict=True)):
+        raise ConversionError(
+            f"{file.path}: imageHeight and imageWidth are {file.size[0]} and {file.size[1]}, but "
+            f"its image is {width} pixels wide and {height} high"
+        )
+    for i, shape in enumerate(file.shapes):
+        where = f"{file.path}: shapes[{i}]"
+        require(shape, dict(label=str, points=list), where)
+        where += f" ({shape['label']!r})"
+        kind = shape.get("shape_type") or "polygon"
+        if shape["label"] in NOT_OBJECTS:
+            builder.left_out[f"shapes labelled {shape['label']}"] += 1
+        elif kind in WITHOUT_AREA:
+            builder.left_out[f"shapes of type {kind}, which have no area"] += 1
+        else:
+            key = _identify(shape, ungrouped, where)
+            try:
+                mask = _draw_shape(kind, shape, height, width)
+            except (ValueError, TypeError) as error:
+                raise ConversionError(f"{where}: {error}") from error
+            add_mask(objects[key], index, encode_mask(mask))
+
+
+def _identify(shape: dict, ungrouped: str, where: str) -> tuple:
+    """Class of a shape, and what tells its object from others of the class in the video."""
+    label, group = shape["label"], shape.get("group_id")
+    numbered = NUMBERED.fullmatch(label)
+    if group is not None:
+        number = whole_number(group)
+        if number is None:
+            raise ConversionError(f"{where}: group_id must be a whole number, got {group!r:.60}")
+        return label, number
+    if ungrouped == "refuse":
+        advice = (
+            f"to take the number in its label for the object's and {numbered[1]!r} for the class, "
+            "convert with --ungrouped number"
+            if numbered
+            else "to take all shapes of a label for one object, convert with --ungrouped label"
+        )
+        raise ConversionError(
+            f"{where} has no group_id, so its object cannot be found in other frames. Number the "
+            f"objects in LabelMe (field 'group id' of the label dialog), or {advice}"
+        )
+    if ungrouped == "number" and numbered:
+        return numbered[1], int(numbered[2])
+    return label, None
 
 
 def _draw_shape(kind: str, shape: dict, height: int, width: int) -> np.ndarray:
@@ -161,20 +222,23 @@ def _draw_shape(kind: str, shape: dict, height: int, width: int) -> np.ndarray:
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError("points must be a list of [x, y]")
     if kind not in ("polygon", *NUM_POINTS):
-        raise ValueError(f"unknown shape_type {kind!r}")
+        raise ValueError(f"unknown shape_type {kind!r:.60}")
     if kind == "polygon" and len(points) < 3:
         raise ValueError(f"a polygon needs three points, got {len(points)}")
-    if len(points) != NUM_POINTS.get(kind, len(points)):
-        raise ValueError(f"a {kind} has {NUM_POINTS[kind]} points, got {len(points)}")
-    check_coordinates(points)
+    if len(points) not in NUM_POINTS.get(kind, (len(points),)):
+        wanted = " or ".join(map(str, NUM_POINTS[kind]))
+        raise ValueError(f"a shape of type {kind} has {wanted} points, got {len(points)}")
+    if kind == "circle":
+        radius = math.dist(*points)
+        points = np.array([points[0] - radius, points[0] + radius])
+    check_outline(points, height, width)
     if kind == "mask":
         return _paste_mask(shape.get("mask"), points[0], height, width)
     picture = Image.new("1", (width, height))
     draw = ImageDraw.Draw(picture)
     if kind == "circle":
-        center, radius = points[0], math.dist(*points)
-        draw.ellipse([*(center - radius), *(center + radius)], fill=1, outline=1)
-    elif kind == "rectangle":
+        draw.ellipse(points.ravel().tolist(), fill=1, outline=1)
+    elif len(points) == 2:
         draw.rectangle([*points.min(axis=0), *points.max(axis=0)], fill=1, outline=1)
     else:
         draw.polygon([tuple(point) for point in points.tolist()], fill=1, outline=1)
@@ -182,7 +246,7 @@ def _draw_shape(kind: str, shape: dict, height: int, width: int) -> np.ndarray:
 
 
 def _paste_mask(text, corner: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Mask (height, width) of a base64 PNG that lies with its first pixel at ``corner`` (x, y)."""
+    """Mask (height, width) of a base64 PNG whose first pixel lies at ``corner`` (x, y)."""
     if not isinstance(text, str):
         raise ValueError("a shape of type mask needs 'mask', a PNG in base64")
     try:

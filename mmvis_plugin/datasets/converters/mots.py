@@ -9,21 +9,22 @@ each object and frame, with COCO's compressed RLE; the region to ignore is of cl
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from mmvis_plugin.files import natural_key
-from mmvis_plugin.ytvis.rle import rle_pixels
+from mmvis_plugin.ytvis.rle import RLEError, mask_areas
 
-from .builder import Conversion, ConversionError, Progress, YTVISBuilder, encode_ids, no_progress
-from .frames import common_size, list_files, list_frames, relative_names
+from .builder import Conversion, Progress, YTVISBuilder, no_progress
+from .encoding import encode_ids, plain_counts
+from .frames import list_files, list_frames, read_index_image
+from .records import ConversionError
 
 CLASSES = {1: "car", 2: "pedestrian"}
 IGNORE_REGION = 10000
+LINE = re.compile(r"\s*" + r"(\d{1,9})\s+" * 5 + r"(\S+)\s*", re.ASCII)
 
 
 def convert_mots(
@@ -55,7 +56,7 @@ def convert_mots(
     """
     images, annotations = Path(images), Path(annotations)
     classes = dict(CLASSES if classes is None else classes)
-    builder = YTVISBuilder("MOTS", list(classes.values()))
+    builder = YTVISBuilder("MOTS", images, list(classes.values()))
     sources = _find_sources(annotations)
     if sequences is not None:
         absent = [name for name in sequences if name not in sources]
@@ -63,32 +64,32 @@ def convert_mots(
             raise ConversionError(f"{annotations} has no annotations of sequence {absent[0]}")
         sources = {name: sources[name] for name in sequences}
     for name, source in progress(list(sources.items()), "sequence"):
-        folder = images / name
-        if not folder.is_dir():
-            raise ConversionError(
-                f"{source}: there is no folder {folder} with the frames of sequence {name}; if "
-                "this is no sequence, move it elsewhere or name the sequences to convert"
-            )
-        if (folder / "img1").is_dir():
-            folder = folder / "img1"
-        frames = list_frames(folder)
-        height, width = common_size(frames)
-        index_of = _frame_numbers(frames)
+        frames = _list_sequence(images / name, source)
+        video = builder.add_video(frames)
         read = _read_pngs if source.is_dir() else _read_txt
-        tracks = read(source, index_of, height, width)
-        video_id = builder.add_video(relative_names(frames, images), height, width)
+        tracks = read(source, _frame_numbers(frames), (video["height"], video["width"]))
         for id_ in sorted(tracks):
             if id_ == IGNORE_REGION:
                 for class_name in classes.values():
-                    builder.add_track(video_id, class_name, tracks[id_], crowd=True)
-                continue
-            if id_ // 1000 not in classes:
+                    builder.add_track(video, class_name, tracks[id_], crowd=True)
+            elif id_ // 1000 in classes:
+                builder.add_track(video, classes[id_ // 1000], tracks[id_])
+            else:
+                known = ", ".join(f"{number} ({text})" for number, text in classes.items())
                 raise ConversionError(
                     f"{source}: object {id_} is of class {id_ // 1000}; the known classes are "
-                    f"{', '.join(f'{number} ({text})' for number, text in classes.items())}"
+                    f"{known}: name the others with --classes NUMBER=NAME"
                 )
-            builder.add_track(video_id, classes[id_ // 1000], tracks[id_])
     return builder.build()
+
+
+def _list_sequence(folder: Path, source: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise ConversionError(
+            f"{source}: there is no folder {folder} with the frames of sequence {folder.name}; if "
+            "this is no sequence, move it elsewhere or choose the sequences with --sequences"
+        )
+    return list_frames(folder / "img1" if (folder / "img1").is_dir() else folder)
 
 
 def _find_sources(folder: Path) -> dict[str, Path]:
@@ -128,7 +129,7 @@ def _frame_numbers(frames: Sequence[Path]) -> dict[int, int]:
     return index_of
 
 
-def _read_pngs(folder: Path, index_of: dict[int, int], height: int, width: int) -> dict:
+def _read_pngs(folder: Path, index_of: dict[int, int], size: tuple[int, int]) -> dict:
     """Object id to frame index to mask."""
     pngs = list_files(folder, [".png"])
     numbers = _frame_numbers(pngs)
@@ -137,63 +138,44 @@ def _read_pngs(folder: Path, index_of: dict[int, int], height: int, width: int) 
         raise ConversionError(f"{folder}: there is no {what} of number {number}")
     tracks = defaultdict(dict)
     for path in pngs:
-        id_map = _read_ids(path, height, width)
-        ids = [id_ for id_ in np.unique(id_map).tolist() if id_]
-        for id_, rle in zip(ids, encode_ids(id_map, ids), strict=True):
+        id_map, _ = read_index_image(
+            path, size, ("I", "I;16", "I;16B"), "a PNG of 16 bits and one channel"
+        )
+        for id_, rle in encode_ids(id_map).items():
             tracks[id_][index_of[int(path.stem)]] = rle
     return tracks
 
 
-def _read_ids(path: Path, height: int, width: int) -> np.ndarray:
-    """Object id of every pixel: (height, width), integers of 16 bits or more."""
-    try:
-        with Image.open(path) as picture:
-            mode = picture.mode
-            id_map = np.asarray(picture)
-    except Exception as error:  # Pillow's plugins raise many kinds for broken files
-        raise ConversionError(f"{path} cannot be read as an image: {error}") from error
-    if mode not in ("I", "I;16", "I;16B"):
-        raise ConversionError(f"{path} is not a PNG of 16 bits and one channel (mode {mode})")
-    if id_map.shape != (height, width):
-        raise ConversionError(
-            f"{path} is {id_map.shape[1]} x {id_map.shape[0]} pixels, its frame {width} x {height}"
-        )
-    return id_map
-
-
-def _read_txt(path: Path, index_of: dict[int, int], height: int, width: int) -> dict:
+def _read_txt(path: Path, index_of: dict[int, int], size: tuple[int, int]) -> dict:
     """Object id to frame index to mask."""
-    tracks, lines = defaultdict(dict), []
+    tracks, rles, where_of = defaultdict(dict), [], []
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
         if not line.strip():
             continue
         where = f"{path}: line {number}"
-        fields = line.split()
-        if len(fields) != 6 or not all(field.isdecimal() for field in fields[:5]):
+        match = LINE.fullmatch(line)
+        if not match:
             raise ConversionError(
                 f"{where}: expected `frame id class height width rle`, got {line!r:.80}"
             )
-        frame, id_, class_number, *size = map(int, fields[:5])
+        frame, id_, class_number, height, width = map(int, match.groups()[:5])
         if frame not in index_of:
             raise ConversionError(f"{where}: there is no frame of number {frame}")
-        if size != [height, width]:
+        if (height, width) != size:
             raise ConversionError(
-                f"{where}: the mask is {size[1]} x {size[0]} pixels, the frame {width} x {height}"
+                f"{where}: the mask is {width} x {height} pixels, the frame {size[1]} x {size[0]}"
             )
         if class_number != id_ // 1000:
             raise ConversionError(
                 f"{where}: id {id_} belongs to class {id_ // 1000}, but the class is {class_number}"
             )
-        masks = tracks[id_]
-        if index_of[frame] in masks:
+        if index_of[frame] in tracks[id_]:
             raise ConversionError(f"{where}: object {id_} occurs twice in frame {frame}")
-        masks[index_of[frame]] = dict(size=size, counts=fields[5])
-        lines.append((number, fields[5]))
-    pixels = rle_pixels([counts for _, counts in lines]) if lines else np.zeros(0, int)
-    wrong = np.flatnonzero(pixels != height * width)
-    if len(wrong):
-        raise ConversionError(
-            f"{path}: line {lines[wrong[0]][0]}: the RLE does not describe a mask of "
-            f"{width} x {height} pixels"
-        )
+        tracks[id_][index_of[frame]] = rle = dict(size=list(size), counts=plain_counts(match[6]))
+        rles.append(rle)
+        where_of.append(where)
+    try:
+        mask_areas(rles, *size)
+    except RLEError as error:
+        raise ConversionError(f"{where_of[error.index]}: {error}") from error
     return tracks

@@ -1,38 +1,64 @@
 import os
+import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
+from pycocotools import mask as mask_util
 
 from mmvis_plugin.datasets.converters import ConversionError, YTVISBuilder
-from mmvis_plugin.datasets.converters.builder import (
+from mmvis_plugin.datasets.converters.encoding import (
+    add_mask,
+    check_outline,
     encode_ids,
     encode_mask,
     encode_polygon,
-    require,
+    plain_counts,
 )
 from mmvis_plugin.datasets.converters.frames import (
     common_size,
     image_size,
     list_frames,
+    read_index_image,
     relative_names,
 )
+from mmvis_plugin.datasets.converters.records import listing, read_json, require, whole_number
 
 from .cases import HEIGHT, WIDTH, box_mask, dense, write_frames
 
+SQUARE = {0: encode_mask(box_mask(0, 0, 2, 2))}
 
-def test_tracks_get_boxes_areas_and_ids():
-    builder = YTVISBuilder("test")
-    first = builder.add_video(["a/0.jpg", "a/1.jpg", "a/2.jpg"], HEIGHT, WIDTH)
-    second = builder.add_video(["b/0.jpg"], HEIGHT, WIDTH)
-    masks = {2: encode_mask(box_mask(3, 4, 5, 6)), 0: encode_mask(box_mask(0, 0, 2, 2))}
+
+@pytest.fixture
+def build(tmp_path):
+    """Function that makes a builder over a folder of frames, and its first videos."""
+
+    def make(*lengths, classes=None):
+        builder = YTVISBuilder("test", tmp_path, classes)
+        videos = []
+        for name, length in zip("abc", lengths, strict=False):
+            frames = write_frames(tmp_path / name, [f"{t}.jpg" for t in range(length)])
+            videos.append(builder.add_video(frames))
+        return builder, *videos
+
+    return make
+
+
+def test_tracks_get_boxes_areas_and_ids(build):
+    builder, first, second = build(3, 1)
+    masks = {2: encode_mask(box_mask(3, 4, 5, 6)), **SQUARE}
     builder.add_track(first, "owl", {**masks, 1: encode_mask(box_mask(0, 0, 0, 0))})
-    builder.add_track(second, "cat", {0: masks[0]}, crowd=True)
+    builder.add_track(second, "cat", SQUARE, crowd=True)
     builder.add_track(second, "cat", {})
     conversion = builder.build()
     content = conversion.content
     assert [c["name"] for c in content["categories"]] == ["cat", "owl"]
-    assert [v["length"] for v in content["videos"]] == [3, 1]
+    assert content["videos"][1] == dict(
+        id=2, width=WIDTH, height=HEIGHT, length=1, file_names=["b/0.jpg"]
+    )
     owl, cat = content["annotations"]
     assert (owl["id"], owl["video_id"], owl["category_id"], owl["iscrowd"]) == (1, 1, 2, 0)
     assert owl["bboxes"] == [[0, 0, 2, 2], None, [3, 4, 5, 6]]
@@ -46,47 +72,78 @@ def test_tracks_get_boxes_areas_and_ids():
     }
 
 
-def test_classes_are_in_order_of_their_names_unless_given():
+def test_classes_are_in_order_of_their_names_unless_given(build):
     names = ["owl", "cat", "newt", "ape", "emu", "fox", "bee"]
-    for given, expected in ((None, sorted(names)), (names, names)):
-        builder = YTVISBuilder("test", given)
-        video = builder.add_video(["a/0.jpg"], HEIGHT, WIDTH)
+    for given_classes, expected in ((None, sorted(names)), (names, names)):
+        builder, video = build(1, classes=given_classes)
         for name in names:
-            builder.add_track(video, name, {0: encode_mask(box_mask(0, 0, 2, 2))})
+            builder.add_track(video, name, SQUARE)
         categories = builder.build().content["categories"]
         assert [(c["id"], c["name"]) for c in categories] == list(enumerate(expected, start=1))
 
 
-def test_summary_counts_what_was_written(tmp_path):
-    builder = YTVISBuilder("test", ["cat", "dog"])
-    video = builder.add_video(["a/0.jpg", "a/1.jpg"], HEIGHT, WIDTH)
-    builder.add_track(video, "dog", {0: encode_mask(box_mask(1, 1, 2, 2))})
+def test_classes_that_differ_in_capitals_or_spaces_are_noted(build):
+    builder, video = build(1)
+    for name in ("Cow ", "cow", "cows"):
+        builder.add_track(video, name, SQUARE)
+    (note,) = builder.build().notes
+    assert note.startswith("the classes 'Cow ', 'cow' differ only in capitals or spaces")
+
+
+def test_summary_says_what_was_written(build, tmp_path):
+    builder, video = build(2, classes=["cat", "dog"])
+    builder.add_track(video, "dog", SQUARE)
     builder.left_out["lines"] += 3
     builder.notes.append("look at it")
     text = builder.build().write(tmp_path / "new" / "out.json")
-    assert "1 videos, 2 frames, 1 objects, 2 classes" in text
+    assert "(videos: 1, frames: 2, objects: 1, classes: cat, dog)" in text
     assert "left out: 3 x lines" in text and "note: look at it" in text
     assert os.listdir(tmp_path / "new") == ["out.json"]
 
 
-def test_unknown_class_and_no_video_are_refused():
-    builder = YTVISBuilder("test", ["cat"])
-    video = builder.add_video(["zoo/0.jpg"], HEIGHT, WIDTH)
-    with pytest.raises(ConversionError, match="video zoo: class 'dog' is not among cat"):
+def test_unknown_classes_and_empty_datasets_are_refused(build):
+    many = [f"class{i}" for i in range(200_000)]
+    builder, video = build(1, classes=many)
+    with pytest.raises(
+        ConversionError, match="video a: class 'dog' is not .* and 199990 more"
+    ) as e:
         builder.add_track(video, "dog", {})
+    assert len(str(e.value)) < 300
+    builder.left_out["lines"] += 3
+    with pytest.raises(ConversionError, match="there is no object .*; left out: 3 x lines"):
+        builder.build()
     with pytest.raises(ConversionError, match="no video"):
-        YTVISBuilder("test").build()
-    with pytest.raises(ConversionError, match="twice"):
-        YTVISBuilder("test", ["cat", "cat"])
+        build()[0].build()
+    with pytest.raises(ConversionError, match="a class is given twice"):
+        build(classes=["cat", "cat"])
 
 
-def test_regions_of_an_index_image():
-    id_map = np.random.default_rng(0).integers(0, 4, (HEIGHT, WIDTH)).astype(np.uint16) * 999
-    rles = encode_ids(id_map, [999, 2997, 5])
-    masks = [dense(dict(height=HEIGHT, width=WIDTH, segmentations=[r]))[0] for r in rles]
-    for mask, id_ in zip(masks, (999, 2997, 5), strict=True):
-        assert np.array_equal(mask, id_map == id_)
-    assert encode_ids(id_map, []) == []
+# --- masks --------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    arrays(
+        np.uint16,
+        st.tuples(st.integers(1, 6), st.integers(1, 6)),
+        elements=st.sampled_from([0, 1, 999, 65535]),
+    )
+)
+def test_regions_of_an_index_image(id_map):
+    rles = encode_ids(id_map)
+    assert list(rles) == [id_ for id_ in np.unique(id_map) if id_]
+    for id_, rle in rles.items():
+        expected = mask_util.encode(np.asfortranarray(id_map == id_, np.uint8))
+        assert rle == dict(size=expected["size"], counts=expected["counts"].decode())
+
+
+def test_the_memory_for_an_index_image_is_bounded():
+    id_map = np.arange(250 * 260, dtype=np.uint16).reshape(250, 260)  # all ids of 16 bits
+    tracemalloc.start()
+    assert len(encode_ids(id_map)) == id_map.size - 1
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6  # a mask for each would be 4 GB
 
 
 def test_polygons_are_cut_off_at_the_frame_and_checked():
@@ -96,6 +153,58 @@ def test_polygons_are_cut_off_at_the_frame_and_checked():
     for bad in (polygon[:2], polygon * 1e7, polygon * np.nan):
         with pytest.raises(ValueError, match="three points|coordinates"):
             encode_polygon(bad, 24, 32)
+
+
+@pytest.mark.parametrize("draw", [check_outline, encode_polygon])
+@pytest.mark.parametrize(
+    "points", [[(-1e6, -1e6), (1e6, -1e6), (1e6, 1e6)], [(0, 0), (9, 9)] * 999]
+)
+def test_outlines_far_longer_than_the_frame_are_refused(draw, points):
+    with pytest.raises(ValueError, match="outline"):
+        draw(np.array(points, float), HEIGHT, WIDTH)
+
+
+def test_parts_of_a_mask_are_united():
+    masks = {}
+    for box in ((1, 1, 4, 4), (3, 3, 9, 2)):
+        add_mask(masks, 5, encode_mask(box_mask(*box)))
+    (mask,) = dense(dict(height=HEIGHT, width=WIDTH, segmentations=[masks[5]]))
+    assert np.array_equal(mask, box_mask(1, 1, 4, 4) | box_mask(3, 3, 9, 2))
+    assert isinstance(masks[5]["counts"], str)
+
+
+def test_counts_written_as_python_bytes_are_read():
+    counts = rb"0\3P1"
+    assert plain_counts(repr(counts)) == plain_counts(counts.decode()) == counts.decode()
+    assert plain_counts("b'") == "b'" and plain_counts([1, 2]) == [1, 2]
+
+
+# --- records ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(7, 7), (7.0, 7), ("7", 7), ("-7", -7), (7.5, None), ("07", None), (True, None), (None, None)]
+    + [("x", None), (float("nan"), None), (float("inf"), None), ([7], None), ("٧", None)],
+)
+def test_whole_numbers_of_other_programs(value, number):
+    assert whole_number(value) == number
+
+
+def test_files_that_are_no_json_are_named(tmp_path):
+    path = tmp_path / "a.json"
+    for data, message in (
+        ('{"a": "行人"}'.encode("gbk"), "a.json is not text in utf-8"),
+        (b'{"a": "\xed\xa0\x80"}', "a.json is not text in utf-8"),
+        (b"[" * 100_000, "a.json is not valid JSON"),
+        (b"1" * 5000, "a.json is not valid JSON"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(ConversionError, match=message):
+            read_json(path)
+    path.write_bytes('{"a": "行人"}'.encode("gbk"))
+    assert read_json(path, "gbk") == dict(a="行人")
+    assert listing(["a"] * 12).endswith("a and 2 more")
 
 
 @pytest.mark.parametrize(
@@ -112,6 +221,9 @@ def test_keys_and_types_are_checked(record, message):
     with pytest.raises(ConversionError, match=message):
         require(record, dict(id=(int, str), size=float), "place")
     require(dict(id="a", size=3, more=None), dict(id=(int, str), size=float), "place")
+
+
+# --- frames -------------------------------------------------------------------------------------
 
 
 def test_frames_come_in_natural_order(tmp_path):
@@ -166,3 +278,15 @@ def test_images_are_measured_as_opencv_loads_them(tmp_path):
     assert image_size(cut) == (64, 64)
     with pytest.raises(ValueError, match="truncated|decoded"):
         image_size(cut, decode=True)
+
+
+def test_index_images_are_checked_before_they_are_decoded(tmp_path):
+    path = tmp_path / "ids.png"
+    Image.new("L", (8000, 9000)).save(path)
+    tracemalloc.start()
+    for modes, message in ((("P", "L"), "8000 x 9000 pixels, its frame 32 x 24"), (("I",), "ids")):
+        with pytest.raises(ConversionError, match=rf"ids\.png is .*{message}"):
+            read_index_image(path, (24, 32), modes, "of ids")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10e6  # the pixels are 72 MB

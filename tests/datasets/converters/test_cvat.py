@@ -1,14 +1,16 @@
 import math
+import shutil
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmvis_plugin.datasets.converters import ConversionError, convert_cvat
-from mmvis_plugin.datasets.converters.cvat import interpolate_polygon
+from mmvis_plugin.datasets.converters import ConversionError, convert_cvat, convert_labelme
 
-from .cases import HEIGHT, WIDTH, box_mask, named_tracks, write_frames
+from .cases import HEIGHT, WIDTH, box_mask, named_tracks, write_frames, write_json
 
 META = """<task>
       <id>7</id><name>clip</name><size>{size}</size><mode>interpolation</mode><overlap>5</overlap>
@@ -27,8 +29,8 @@ def xml(*tracks, size=6, start=0, step=1, meta=META, height=HEIGHT, width=WIDTH)
     meta = meta.format(
         size=size,
         start=start,
-        stop=start + step * (size - 1),
-        frame_filter=f"step={step}" if step > 1 else "",
+        stop=start + (size - 1 if isinstance(step, str) else step * (size - 1)),
+        frame_filter="" if step == 1 else f"step={step}",
         height=height,
         width=width,
     )
@@ -76,8 +78,9 @@ def export(tmp_path):
     def run(*tracks, identity="track", names=None, frame_size=(HEIGHT, WIDTH), **task):
         folder = tmp_path / "clip"
         start, step, size = (task.get(k, d) for k, d in (("start", 0), ("step", 1), ("size", 6)))
-        numbers = range(start, start + step * size, step)
-        names = names or [f"frame_{number:06d}.png" for number in numbers]
+        if not names:
+            step = 1 if isinstance(step, str) else step
+            names = [f"frame_{t:06d}.png" for t in range(start, start + step * size, step)]
         write_frames(folder / "images", names, *frame_size)
         (folder / "annotations.xml").write_text(xml(*tracks, **task))
         return convert_cvat([folder], tmp_path, identity=identity)
@@ -101,7 +104,7 @@ def test_boxes_are_interpolated_end_and_return(export, usable):
         track(box(1, 0, 0, 4, 4), id=1, label="dog"),
     )
     content = conversion.content
-    assert [c["name"] for c in content["categories"]] == ["dog", "cat"]
+    assert [c["name"] for c in content["categories"]] == ["cat", "dog"]
     names = [f"clip/images/frame_{t:06d}.png" for t in range(6)]
     assert content["videos"][0]["file_names"] == names
     (first, cat), (second, dog) = named_tracks(content)
@@ -213,104 +216,41 @@ def test_parts_of_a_group_are_united(export):
     assert np.array_equal(found[0][1][0], box_mask(0, 0, 4, 4) | box_mask(10, 0, 4, 4))
 
 
-# --- polygons: the definition corner by corner ---------------------------------------------------
+# --- polygons -----------------------------------------------------------------------------------
+
+SQUARE = [(4, 4), (12, 4), (12, 12), (4, 12)]
 
 
-def slow_interpolation(first, second, offset):
-    first, second = [*first, first[0]], [*second, second[0]]
-
-    def length(corners):
-        return sum(math.dist(a, b) for a, b in zip(corners, corners[1:], strict=False))
-
-    def shares(corners):
-        return [length(corners[: i + 1]) / length(corners) for i in range(len(corners))]
-
-    def nearest(value, values):
-        return min(range(len(values)), key=lambda i: abs(value - values[i]))
-
-    at, there = shares(first), shares(second)
-    matched = {i: [nearest(at[i], there)] for i in range(len(first))}
-    taken = {j for group in matched.values() for j in group}
-    for j in range(len(second)):
-        if j not in taken:
-            matched[nearest(there[j], at)].append(j)
-
-    def moved(i, j):
-        return tuple(a + (b - a) * offset for a, b in zip(first[i], second[j], strict=True))
-
-    def thinned(points, threshold):
-        kept = points[:1]
-        for point in points[1:-1]:
-            if math.dist(point, kept[-1]) >= threshold:
-                kept.append(point)
-        kept += points[-1:] if len(points) > 1 else []
-        if len(kept) == 2 and math.dist(*kept) < threshold:
-            return [tuple((a + b) / 2 for a, b in zip(*kept, strict=True))]
-        return kept
-
-    result, i = [], 0
-    while i < len(first):
-        group = sorted(matched[i])
-        if len(group) > 1:
-            corners, points = second[group[0] : group[-1] + 1], [moved(i, j) for j in group]
-            i += 1
-        else:
-            start = i
-            while i < len(first) and matched[i] == matched[start]:
-                i += 1
-            corners, points = first[start:i], [moved(k, group[0]) for k in range(start, i)]
-        result += thinned(points, length(corners) / (2 * len(corners)))
-    return result[:-1]
+def test_polygons_are_taken_as_they_are_listed(export):
+    shapes = [polygon(t, [(x + 3 * t, y) for x, y in SQUARE]) for t in range(3)]
+    tracks = [
+        track(*shapes, polygon(3, SQUARE, outside=1)),
+        track(*shapes, id=1),  # lasts to the end
+    ]
+    (_, ended), (_, lasting) = named_tracks(export(*tracks).content)
+    expected = [box_mask(4 + 3 * t, 4, 8, 8) for t in range(3)]
+    assert np.array_equal(ended, expected + [box_mask(0, 0, 0, 0)] * 3)
+    assert np.array_equal(lasting, expected + [expected[2]] * 3)
 
 
-hundredths = st.integers(0, 10_000).map(lambda n: n / 100)
-corner = st.tuples(hundredths, hundredths)
-corners = st.lists(corner, min_size=3, max_size=9, unique=True)
-
-
-@settings(deadline=None, max_examples=200)
-@given(corners, corners, st.floats(0.01, 0.99))
-def test_polygons_follow_the_definition(first, second, offset):
-    assume(not _has_ties(first, second))  # which rounding would decide
-    # So it would whether two corners that meet in one are closer than a quarter of their edge.
-    assume(min(abs(offset - 0.25), abs(offset - 0.75)) > 1e-9)
-    expected = slow_interpolation(first, second, offset)
-    found = interpolate_polygon(np.array(first), np.array(second), offset)
-    np.testing.assert_allclose(found, np.reshape(expected, (-1, 2)), atol=1e-9)
-
-
-def test_polygons_with_a_corner_twice_follow_the_definition():
-    first = [(8, 4), (6, 7), (6, 4), (9, 8), (0, 5), (8, 0), (3, 5), (3, 6), (9, 3), (7, 1)]
-    second = [(4, 0), (4, 0), (8, 9), (0, 8), (7, 3), (7, 9), (7, 6), (3, 6), (7, 7), (2, 4)]
-    found = interpolate_polygon(np.array(first, float), np.array(second, float), 0.4)
-    np.testing.assert_allclose(found, slow_interpolation(first, second, 0.4), atol=1e-9)
-
-
-def _has_ties(first, second):
-    outlines = []
-    for polygon in (first, second):
-        sides = [math.dist(a, b) for a, b in zip(polygon, [*polygon[1:], polygon[0]], strict=True)]
-        outlines.append(np.cumsum([0, *sides]) / sum(sides))
-    distances = np.abs(outlines[0][:, None] - outlines[1])
-    return any(
-        len(row) > 1 and np.diff(np.sort(row)[:2])[0] < 1e-9 for row in [*distances, *distances.T]
+def test_polygons_with_frames_missing_between_are_refused(export):
+    message = (
+        r"track 0 \(cat\): nothing is known between the polygon of frame 0 and the polygon of "
+        "frame 2; CVAT's own exports list all frames: import the file into CVAT"
     )
+    with pytest.raises(ConversionError, match=message):
+        export(track(polygon(0, SQUARE), polygon(2, SQUARE)))
 
 
-def test_polygons_that_only_move_keep_their_corners():
-    star = np.array([(5, 0), (6, 4), (10, 5), (6, 6), (5, 10), (4, 6), (0, 5), (4, 4)], float)
-    found = interpolate_polygon(star, star + (12, 8), 0.25)
-    np.testing.assert_allclose(found, star + (3, 2))
-
-
-def test_polygons_of_unlike_corners_are_drawn(export):
-    square = [(4, 4), (12, 4), (12, 12), (4, 12)]
-    more = [(14, 4), (18, 4), (22, 4), (22, 12), (14, 12)]
-    ((_, masks),) = named_tracks(
-        export(track(polygon(0, square), polygon(2, more), polygon(3, more, outside=1))).content
-    )
-    assert presence(masks) == [True] * 3 + [False] * 3
-    assert np.array_equal(masks[1], box_mask(9, 4, 8, 8))
+def test_deleted_frames_have_neither_shapes_nor_images(export, usable):
+    shapes = [polygon(t, [(x + 3 * t, y) for x, y in SQUARE]) for t in (0, 1, 3, 4, 5)]
+    names = [f"frame_{t:06d}.PNG" for t in (0, 1, 3, 4, 5)]
+    conversion = export(track(*shapes), names=names)
+    assert conversion.content["videos"][0]["file_names"][2] == "clip/images/frame_000003.PNG"
+    assert conversion.left_out == {"frames without an image, as of deleted ones": 1}
+    ((_, masks),) = named_tracks(conversion.content)
+    assert np.array_equal(masks, [box_mask(4 + 3 * t, 4, 8, 8) for t in (0, 1, 3, 4, 5)])
+    usable(conversion, export.root)
 
 
 # --- frames and files ---------------------------------------------------------------------------
@@ -373,7 +313,10 @@ def test_shapes_without_area_are_left_out(export):
         ([mask(0, [1, 2], 0, 0, 3, 2)], "the rle has 3 pixels, the mask 3 x 2"),
         ([mask(0, [0, 6, -6, 6], 0, 0, 3, 2)], "the rle has 6 pixels, the mask 3 x 2"),
         ([mask(0, [0, 6], 30, 0, 3, 2)], r"frame 0: the mask, 3 x 2 pixels at \(30, 0\), is not"),
-        ([box(0, 1, 1, 5, 5), polygon(3, [(1, 1), (5, 5), (1, 5)])], "changes from box in frame 0"),
+        (
+            [box(0, 1, 1, 5, 5), polygon(3, [(1, 1), (5, 5), (1, 5)])],
+            "nothing is known between the box of",
+        ),
         ([shape("blob", 0)], "<blob> of frame 0: unknown type of shape"),
     ],
 )
@@ -387,9 +330,14 @@ def test_faulty_shapes_are_named(export, shapes, message):
     ("arguments", "message"),
     [
         (dict(frame_size=(48, 64)), r"the task's frames are 32 x 24 pixels, but .* is 64 x 48"),
-        (dict(names=["frame_000000.png"]), r"no image of frame 1 \(5 of 6 frames are missing\)"),
+        (dict(names=["frame_000001.png"]), r"track 0 \(cat\): .*images has no image of frame 0"),
+        (dict(names=["frame_000009.png"]), "has no image of its frames"),
         (dict(names=["a.png", "b.png"]), "the task has 6 frames, but .* has 2 images"),
-        (dict(size=0, names=["a.png"]), "the task has 0 frames"),
+        (dict(size=0, names=["a.png"]), "the task has no frames"),
+        (dict(size=10**30, names=["a.png"]), "<size> must be a whole number, got '1000"),
+        (dict(step="abc"), "<frame_filter> must be empty or step=N with N from 1, got 'step=abc'"),
+        (dict(step="1.5"), "got 'step=1.5'"),
+        (dict(step="0"), "got 'step=0'"),
         (dict(meta="<task><size>many</size></task>"), "<size> must be a whole number, got 'many'"),
         (dict(meta="<task></task>"), "<size> must be a whole number, got ''"),
         (dict(meta="<project><id>1</id></project>"), "the export of a project: export its tasks"),
@@ -416,7 +364,10 @@ def test_tasks_that_do_not_fit_are_named(export, arguments, message):
             "exported as 'CVAT for images'",
         ),
         (xml('<track id="0"></track>'), "the track has no label"),
-        (xml(track(box(0, 1, 1, 5, 5), label="owl")), "class 'owl' is not among dog, cat"),
+        (
+            xml(track(box(0, 1, 1, 5, 5), label="owl")),
+            "class 'owl' is not among the classes cat, dog",
+        ),
     ],
 )
 def test_files_of_another_kind_are_refused(tmp_path, text, message):
@@ -426,3 +377,114 @@ def test_files_of_another_kind_are_refused(tmp_path, text, message):
         convert_cvat([tmp_path / "clip.xml"], tmp_path)
     with pytest.raises(OSError):
         convert_cvat([tmp_path / "gone.xml"], tmp_path)
+
+
+def test_classes_have_the_order_that_they_have_from_labelme(export):
+    tracks = track(box(0, 1, 1, 5, 5), label="dog"), track(box(0, 9, 9, 12, 12), id=1)
+    content = export(*tracks, size=1).content
+    shapes = [
+        dict(label=label, points=[[1, 1], [5, 5]], shape_type="rectangle", group_id=1)
+        for label in ("dog", "cat")
+    ]
+    frame = export.root / "clip" / "images" / "frame_000000.json"
+    write_json(frame, dict(imagePath="frame_000000.png", shapes=shapes))
+    assert convert_labelme(export.root).content["categories"] == content["categories"]
+
+
+# --- exports as they were downloaded --------------------------------------------------------------
+
+
+@pytest.fixture
+def zipped(tmp_path):
+    """Function that writes an export as CVAT's ZIP: annotations.xml and images/frame_000000.PNG."""
+
+    def write(text=None, names=("images/frame_000000.PNG",), name="cats for video 1.1.zip"):
+        frame = write_frames(tmp_path / "frames", ["0.png"])[0]
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for member in names:
+                archive.write(frame, member)
+            if text is None:
+                text = xml(track(box(0, 1, 1, 5, 5)), size=1)
+            if text:
+                archive.writestr("annotations.xml", text)
+        return tmp_path / name
+
+    return write
+
+
+def test_a_zip_is_read_and_its_frames_are_unpacked(zipped, tmp_path, usable):
+    names = ["images/frame_000000.PNG", "images/../../evil.png", "notes.txt"]
+    path = zipped(names=names)
+    conversion = convert_cvat([path], tmp_path / "data")
+    (name,) = conversion.content["videos"][0]["file_names"]
+    assert name == "cats for video 1.1/images/frame_000000.PNG"
+    assert not list(tmp_path.rglob("../evil.png"))
+    usable(conversion, tmp_path / "data")
+    (tmp_path / "data" / name).unlink()  # a folder that is there is taken as it is
+    with pytest.raises(ConversionError, match="has no image"):
+        convert_cvat([path], tmp_path / "data")
+
+
+def test_frames_beside_a_zip_without_images(zipped, tmp_path):
+    path = zipped(names=())
+    with pytest.raises(ConversionError, match="video 1.1.zip has no frames: export it with images"):
+        convert_cvat([path], tmp_path / "data")
+    assert not (tmp_path / "data").exists() or not any((tmp_path / "data").iterdir())
+    write_frames(tmp_path / "data" / path.stem, ["0.jpg"])
+    assert len(convert_cvat([path], tmp_path / "data").content["annotations"]) == 1
+
+
+def test_zips_that_cannot_be_used_are_named(zipped, tmp_path, monkeypatch):
+    with pytest.raises(ConversionError, match=r"a\.zip has no annotations\.xml"):
+        convert_cvat([zipped(text="", name="a.zip")], tmp_path / "data")
+    path = zipped(name="b.zip")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"<annotations>", b"<annOtations>"))
+    with pytest.raises(ConversionError, match=r"b\.zip cannot be read as a ZIP: Bad CRC"):
+        convert_cvat([path], tmp_path / "data")
+    path.write_bytes(data)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(9, 9, 0))
+    with pytest.raises(ConversionError, match=r"b\.zip: the disk has no room for \d+ bytes"):
+        convert_cvat([path], tmp_path / "data")
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+whole = xml(
+    track(box(0, 2, 3, 10, 9), box(2, 6, 3, 14, 9, rotation=9), polygon(3, SQUARE, outside=1)),
+    track(mask(1, [1, 2, 1, 4], 5, 6, 4, 2), mask(2, [8], 5, 6, 4, 2, outside=1), id=1),
+    track(polygon(4, SQUARE), polygon(5, SQUARE), id=2),
+).encode()
+insertion = st.sampled_from(
+    [b"", b"9" * 20, b"-1", b"1e999", b"nan", b"<", b">", b'"', b";", b",", b"\xff", b"<box/>"]
+)
+
+
+@settings(
+    deadline=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(st.lists(st.tuples(st.integers(0, len(whole)), st.integers(0, 9), insertion), min_size=1))
+def test_damaged_files_raise_nothing_else(tmp_path, changes):
+    if not (tmp_path / "clip").exists():
+        write_frames(tmp_path / "clip", [f"frame_{t:06d}.png" for t in range(6)])
+    text = whole
+    for position, removed, inserted in changes:
+        text = text[:position] + inserted + text[position + removed :]
+    (tmp_path / "clip.xml").write_bytes(text)
+    try:
+        convert_cvat([tmp_path / "clip.xml"], tmp_path)
+    except ConversionError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1000
+
+
+def test_the_memory_for_large_files_is_bounded(tmp_path):
+    write_frames(tmp_path / "clip", ["0.png"])
+    filler = "<x>" + "<y/>" * 99 + "</x>"
+    text = xml(track(box(0, 1, 1, 5, 5)), filler * 5000, size=1)
+    (tmp_path / "clip.xml").write_text(text)
+    tracemalloc.start()
+    convert_cvat([tmp_path / "clip.xml"], tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5e6  # the elements are 500,000

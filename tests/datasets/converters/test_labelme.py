@@ -1,5 +1,6 @@
 import base64
 import io
+import json
 import math
 
 import numpy as np
@@ -118,6 +119,33 @@ def test_circles_are_round(tmp_path):
     assert not (masks[0] & ~circle_mask(15, 12, 11)).any()
 
 
+def test_group_ids_of_other_programs_are_numbers(walk):
+    expected = convert_labelme(walk).content
+    for name, group in (("8.json", 1.0), ("10.json", "1")):
+        path = walk / "walk" / name
+        content = json.loads(path.read_text())
+        for item in content["shapes"]:
+            item["group_id"] = group
+        write_json(path, content)
+    assert convert_labelme(walk).content == expected
+
+
+def test_rectangles_of_x_anylabeling_have_four_corners(tmp_path):
+    """Its rectangles, also rotated ones, are in the file by their corners."""
+    write_frames(tmp_path / "v", ["0.jpg"])
+    corners = [[4, 2], [9, 2], [9, 7], [4, 7]]
+    tilted = [[16, 4], [24, 12], [20, 16], [12, 8]]
+    shapes = [
+        shape("cow", corners, "rectangle", 0),
+        shape("cow", tilted, "rotation", 1),
+        shape("cow", tilted, "polygon", 2),
+    ]
+    label_file(tmp_path / "v" / "0.json", shapes)
+    (_, upright), (_, rotated), (_, drawn) = named_tracks(convert_labelme(tmp_path).content)
+    assert np.array_equal(upright[0], box_mask(4, 2, 6, 6))
+    assert np.array_equal(rotated, drawn) and 60 < rotated.sum() < 100  # 8 * sqrt(2) by 4 * sqrt(2)
+
+
 def test_shapes_without_group_id_are_refused_or_joined_by_label(walk):
     lone = shape("owl", rectangle(0, 0, 3, 3), "rectangle")
     for name in ("8.json", "9.json"):
@@ -127,6 +155,55 @@ def test_shapes_without_group_id_are_refused_or_joined_by_label(walk):
     content = convert_labelme(walk, ungrouped="label").content
     owl = named_tracks(content)[0]
     assert owl[0][1] == "owl" and owl[1].any(axis=(1, 2)).tolist() == [True, True, False]
+
+
+def test_numbers_in_labels_are_those_of_objects(walk):
+    for name, labels in (("8.json", ("cow-1", "cow-2")), ("9.json", ("cow-2", "sky"))):
+        shapes = [
+            shape(label, rectangle(9 * i, 0, 9 * i + 3, 3), "rectangle")
+            for i, label in enumerate(labels)
+        ]
+        label_file(walk / "walk" / name, shapes)
+    (walk / "walk" / "10.json").unlink()
+    with pytest.raises(ConversionError, match="'cow' for the class, .* --ungrouped number$"):
+        convert_labelme(walk)
+    (note,) = convert_labelme(walk, ungrouped="label").notes
+    assert "cow-1, cow-2 are classes" in note and "--ungrouped number" in note
+    conversion = convert_labelme(walk, ungrouped="number")
+    assert not conversion.notes
+    tracks = [(name[1], masks.any(axis=(1, 2)).tolist()) for name, masks in
+              named_tracks(conversion.content)]  # fmt: skip
+    assert tracks == [("cow", [True, False]), ("cow", [True, True]), ("sky", [False, True])]
+
+
+def test_its_own_output_is_passed_over(walk):
+    out = walk / "walk" / "train.json"
+    expected = convert_labelme(walk).content
+    for path in (out, walk / "train.json"):
+        convert_labelme(walk).write(path)
+    conversion = convert_labelme(walk)
+    assert conversion.content == expected
+    assert conversion.left_out == {"JSON files of datasets, not of LabelMe": 2}
+
+
+def test_files_in_another_encoding(walk):
+    path = walk / "walk" / "9.json"
+    cow = shape("奶牛", rectangle(0, 0, 3, 3), "rectangle", 1)
+    content = dict(imagePath="9.jpg", shapes=[cow])
+    path.write_bytes(json.dumps(content, ensure_ascii=False).encode("gbk"))
+    with pytest.raises(ConversionError, match=r"9\.json is not text in utf-8.*--encoding gbk"):
+        convert_labelme(walk)
+    categories = convert_labelme(walk, encoding="gbk").content["categories"]
+    assert [c["name"] for c in categories] == ["cat", "dog", "奶牛"]
+
+
+def test_file_names_with_backslashes(walk, usable):
+    (walk / "walk" / "8.jpg").rename(walk / "walk" / r"a\8.jpg")
+    content = json.loads((walk / "walk" / "8.json").read_text())
+    write_json(walk / "walk" / "8.json", dict(content, imagePath=r"a\8.jpg"))
+    conversion = convert_labelme(walk)
+    assert conversion.content["videos"][0]["file_names"][-1] == r"walk/a\8.jpg"
+    usable(conversion, walk)
 
 
 def test_images_without_a_file_are_dropped_or_empty(walk):
@@ -164,7 +241,7 @@ def test_class_order_and_what_is_no_object(walk):
         "shapes of type point, which have no area": 1,
         "shapes labelled _background_": 1,
     }
-    with pytest.raises(ConversionError, match="class 'cat' is not among dog"):
+    with pytest.raises(ConversionError, match="class 'cat' is not among the classes dog"):
         convert_labelme(walk, classes=["dog"])
 
 
@@ -175,12 +252,19 @@ BOX = rectangle(2, 3, 6, 9)
     ("faulty", "message"),
     [
         (shape("cat", [[1, 2], [3, 4]], "polygon", 1), "a polygon needs three points, got 2"),
-        (shape("cat", [[1, 2]], "rectangle", 1), "a rectangle has 2 points, got 1"),
+        (
+            shape("cat", [[1, 2]], "rectangle", 1),
+            "a shape of type rectangle has 2 or 4 points, got 1",
+        ),
         (shape("cat", [[1, 2, 3]] * 3, "polygon", 1), r"points must be a list of \[x, y\]"),
         (shape("cat", [["a", 2]] * 3, "polygon", 1), r"shapes\[0\] \('cat'\): "),
         (shape("cat", [[1e9, 2]] * 3, "polygon", 1), "coordinates must be numbers"),
         (shape("cat", BOX, "blob", 1), "unknown shape_type 'blob'"),
-        (shape("cat", BOX, "rectangle", "1"), "group_id must be a whole number, got '1'"),
+        (shape("cat", BOX, "rectangle", "x"), "group_id must be a whole number, got 'x'"),
+        (shape("cat", BOX, "rectangle", 1.5), "group_id must be a whole number, got 1.5"),
+        (shape("ball", [[5, 5], [-7e5, -7e5]], "circle", 1), "coordinates must be|outline is"),
+        (shape("ball", [[5, 5], [-4000, 5]], "circle", 1), "the outline is longer than 2800"),
+        (shape("cat", [[0, 0], [30, 20]] * 2000, "polygon", 1), "the outline is longer than 2800"),
         (shape("cat", BOX, "mask", 1), "a shape of type mask needs 'mask'"),
         (shape("cat", BOX, "mask", 1, mask="AAAA"), "'mask' is no PNG"),
         (dict(points=[], shape_type="polygon"), r"shapes\[0\]: key 'label' is missing"),
@@ -199,7 +283,10 @@ def test_faulty_shapes_are_named(walk, faulty, message):
     [
         (dict(imagePath="gone.jpg"), r"9\.json: image .*gone\.jpg does not exist"),
         (dict(imagePath="8.jpg"), r"9\.json: .*8\.jpg is labelled in .*8\.json too"),
-        (dict(imageHeight=480), r"9\.json: imageHeight and imageWidth are 480 and 32, but 9\.jpg"),
+        (
+            dict(imageHeight=480),
+            r"9\.json: imageHeight and imageWidth are 480 and 32, but its image",
+        ),
         (dict(shapes=None), r"9\.json: 'shapes' must be list"),
     ],
 )
@@ -218,6 +305,11 @@ def test_files_of_another_kind_and_empty_folders(walk, tmp_path):
         convert_labelme(walk)
     with pytest.raises(ConversionError, match="no video with annotations"):
         convert_labelme(tmp_path / "nothing")
+    label_file(walk / "walk" / "9.json", [])
+    label_file(walk / "walk" / "8.json", [shape("cat", [[1, 1], [5, 5]], "line")])
+    (walk / "walk" / "10.json").unlink()
+    with pytest.raises(ConversionError, match="there is no object .*: 1 x shapes of type line"):
+        convert_labelme(walk)
     with pytest.raises(ValueError, match="unknown choice"):
         convert_labelme(walk, ungrouped="guess")
 

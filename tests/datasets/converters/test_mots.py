@@ -108,8 +108,9 @@ GOOD = rle(box_mask(1, 1, 2, 2))["counts"]
         (f"0 1006 1 375 1242 {GOOD}", "line 2: the mask is 1242 x 375 pixels, the frame 32 x 24"),
         (f"0 1006 2 24 32 {GOOD}", "line 2: id 1006 belongs to class 1, but the class is 2"),
         (f"0 1005 1 24 32 {GOOD}", "line 2: object 1005 occurs twice in frame 0"),
-        ("0 1006 1 24 32 0", "line 2: the RLE does not describe a mask of 32 x 24 pixels"),
-        ("0 1006 1 24 32 ~~~", "line 2: the RLE does not describe"),
+        ("0 1006 1 24 32 0", "line 2: the RLE describes 0 pixels, not a mask of 24 x 32"),
+        ("0 1006 1 24 32 ~~~", "line 2: the counts of the RLE are cut off or hold what is not"),
+        (f"{'9' * 5000} 1006 1 24 32 {GOOD}", "line 2: expected `frame id"),
         (f"0 3001 3 24 32 {GOOD}", r"object 3001 is of class 3; the known classes are 1 \(car\)"),
     ],
 )
@@ -119,6 +120,14 @@ def test_bad_lines_are_named(kitti, line, message):
     with pytest.raises(ConversionError, match=message) as error:
         convert_mots(kitti / "image_02", kitti / "instances_txt")
     assert "0002.txt" in str(error.value)
+
+
+def test_counts_written_as_python_bytes_are_read(kitti):
+    path = kitti / "instances_txt" / "0002.txt"
+    expected = convert_mots(kitti / "image_02", path.parent).content
+    lines = [line.rpartition(" ") for line in txt().splitlines()]
+    path.write_text("\n".join(f"{head} {counts.encode()!r}" for head, _, counts in lines))
+    assert convert_mots(kitti / "image_02", path.parent).content == expected
 
 
 def save(path, array):
