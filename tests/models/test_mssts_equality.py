@@ -19,7 +19,6 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
-from scripts import load_script
 from seqformer_original import (
     CASES,
     NUM_CLASSES,
@@ -31,6 +30,8 @@ from seqformer_original import (
 from stmask_original import sample
 
 from mmvis_plugin.apis import segment_video
+from mmvis_plugin.apis.conversion import convert
+from mmvis_plugin.models.mssts.released import SEQFORMER
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "tests/data"
@@ -66,9 +67,7 @@ def converted_model(name):
     assert resize["side"] == 360
     resize["side"] = SHORT_SIDE
     model = MODELS.build(model)
-    conversion = load_script("tools/model_converters/mssts.py").convert(
-        CASES[name].weights(), "original"
-    )
+    conversion = convert(SEQFORMER, CASES[name].weights(), "original")
     missing, unexpected = model.load_state_dict(conversion.state, strict=False)
     additions = ("relative_position_index", ".ms_sts.", ".temporal.")
     assert not unexpected and all(any(part in key for part in additions) for key in missing)

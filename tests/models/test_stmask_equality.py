@@ -14,7 +14,6 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from pycocotools import mask as mask_utils
-from scripts import load_script
 from stmask_original import (
     CASES,
     RAW,
@@ -26,6 +25,8 @@ from stmask_original import (
 )
 
 from mmvis_plugin.apis import segment_video
+from mmvis_plugin.apis.conversion import convert
+from mmvis_plugin.models.stmask.released import STMASK
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "tests/data"
@@ -47,9 +48,7 @@ def converted_model(case):
         released_layout(case.depth, case.calibration), case.seed, case.background
     )
     model = MODELS.build(cfg.model)
-    model.load_state_dict(
-        load_script("tools/model_converters/stmask.py").convert(weights, "original").state
-    )
+    model.load_state_dict(convert(STMASK, weights, "original").state)
     model.cfg = cfg
     return model.eval()
 

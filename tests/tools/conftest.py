@@ -83,12 +83,12 @@ def tool(monkeypatch):
 
 @pytest.fixture
 def run_converter(tool, tmp_path):
-    """Function that runs a tool of model_converters on weights and returns what it wrote."""
+    """Function that runs convert_weights.py on weights of a code base and returns what it wrote."""
 
-    def run(name, weights, *options, file="weights.pth"):
+    def run(code_base, weights, *options, file="weights.pth"):
         source, converted = tmp_path / file, tmp_path / "out.pth"
         torch.save(weights, source)
-        tool(f"model_converters/{name}", source, converted, *options)
+        tool("model_converters/convert_weights", code_base, source, converted, *options)
         return torch.load(converted, weights_only=True)
 
     return run

@@ -1,6 +1,6 @@
 # EfficientVIS R-50 FPN for the 40 classes of YouTube-VIS: 10 tracklets, 6 stages, clips of 36
 # frames. Widths and stage heads are those of MMDetection's QueryInst, whose COCO weights fit
-# (tools/model_converters/efficientvis.py). RoI features are computed in float32 whatever autocast
+# (tools/model_converters/convert_weights.py). RoI features are computed in float32 whatever autocast
 # says.
 num_classes = 40
 channels = 256

@@ -1,0 +1,104 @@
+"""Other projects' weights: what a method's folder says about their layout (``released.py``).
+
+The mechanism is :mod:`mmvis_plugin.apis.conversion`.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+# Source key -> tensor, and source key -> what became of a tensor that went into others.
+Prepared = tuple[dict[str, Tensor], dict[str, str]]
+
+
+@dataclass(kw_only=True)
+class Conversion:
+    """Weights in our layout and what became of the source's.
+
+    Attributes:
+        is_start: Whether they are only to start a training from: another dataset's classes, or not
+            all parts of our model.
+        state: Our key -> tensor.
+        origins: Our key -> source key.
+        dropped: Source key -> reason.
+        merged: Source key -> what became of it, where it went into other weights.
+        zeros: Our keys that the source does without; zeros make the same model.
+        fresh: Keys of the model that stay initialised; known once there is a model.
+    """
+
+    is_start: bool
+    state: dict[str, Tensor] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    merged: dict[str, str] = field(default_factory=dict)
+    zeros: list[str] = field(default_factory=list)
+    fresh: list[str] = field(default_factory=list)
+
+    def drop(self, ours: str, reason: str) -> None:
+        """Take a weight out again."""
+        del self.state[ours]
+        self.dropped[self.origins.pop(ours)] = reason
+
+
+def _as_it_is(source: Mapping[str, Tensor], name: str) -> Prepared:
+    return dict(source), {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeBase:
+    r"""Layout of the checkpoints of one code base, and what our model takes from them.
+
+    Attributes:
+        title: What its checkpoints are of, for messages.
+        models: Types of our models that take the weights.
+        required: Source keys that every checkpoint has.
+        renames: Pairs of a regular expression of a source key and a template of ours, or a tuple of
+            templates, each of which gets the weight. In a template ``<\1+1>`` is calculated.
+        drops: Pairs of a regular expression of a source key and the reason why it has no place.
+        is_start: Whether a checkpoint is only a training start.
+        trained_anew: Regular expression of our keys that a training start may lack, or have in
+            another shape.
+        optional: Regular expression of our keys that every checkpoint may lack.
+        needs_config: Whether the model's shapes decide what is taken.
+        classes: Dataset -> class names, of the datasets that models were released for.
+        class_bias: Regular expression of our key of a bias with an entry per class.
+        other_logits: How many more entries that bias may have.
+        prepare: Changes weights before they are renamed: merges some into others, gives others
+            another order. Gets the file's name for messages, raises ``CheckpointError``.
+        complete: Weights that the source does without, by our keys, all zero.
+        adapt: Changes a conversion for a certain model before it is compared with it; returns
+            whether the source must fit as a whole, although it may be a training start.
+    """
+
+    title: str
+    models: tuple[str, ...]
+    required: tuple[str, ...]
+    renames: Sequence[tuple[str, str | tuple[str, ...]]]
+    drops: Sequence[tuple[str, str]] = ()
+    is_start: Callable[[Mapping[str, Tensor]], bool]
+    trained_anew: str = "(?!)"
+    optional: str = "(?!)"
+    needs_config: bool = False
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    class_bias: str = "(?!)"
+    other_logits: tuple[int, ...] = (0,)
+    prepare: Callable[[Mapping[str, Tensor], str], Prepared] = _as_it_is
+    complete: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] = lambda state: {}
+    adapt: Callable[[Conversion, nn.Module], bool] = lambda conversion, model: False
+
+    def our_keys(self, key: str) -> list[str]:
+        """Our keys for one of the source's; empty if it has no place."""
+        for pattern, templates in self.renames:
+            if match := re.fullmatch(pattern, key):
+                templates = (templates,) if isinstance(templates, str) else templates
+                return [
+                    re.sub(r"<(\d)([-+/])(\d)>", _calculate, match.expand(t)) for t in templates
+                ]
+        return []
+
+
+def _calculate(term: re.Match) -> str:
+    a, b = int(term[1]), int(term[3])
+    return str({"+": a + b, "-": a - b, "/": a // max(b, 1)}[term[2]])

@@ -1,0 +1,61 @@
+"""Converts weights of other projects into the layout of this package's models.
+
+CODEBASE is one of:
+  stmask           the authors' STMask; YOLACT++ as a training start for it
+  seqformer        SeqFormer and MSSTS-VIS
+  deformable_detr  MMDetection's Deformable DETR, as a training start for MS-STS VIS
+  queryinst        MMDetection's QueryInst or Sparse R-CNN, as a training start for EfficientVIS
+
+A training start goes to load_from: parts that both models share take its weights, the others stay
+initialised. The report names what became of every weight.
+"""
+
+import argparse
+import sys
+
+EXAMPLES = """examples:
+  python tools/model_converters/convert_weights.py stmask STMask_plus_resnet50_ada.pth \\
+      stmask_r50_ada.pth --config stmask_r50-dcn_fca-ada_ytvis19
+  python tools/model_converters/convert_weights.py queryinst \\
+      https://download.openmmlab.com/mmdetection/v2.0/queryinst/\\
+queryinst_r50_fpn_mstrain_480-800_3x_coco/\\
+queryinst_r50_fpn_mstrain_480-800_3x_coco_20210901_103643-7837af86.pth \\
+      work_dirs/efficientvis_r50_coco.pth --config configs/efficientvis/efficientvis_r50_ytvis19.py
+  python tools/train.py configs/efficientvis/efficientvis_r50_ytvis19.py \\
+      --cfg-options load_from=work_dirs/efficientvis_r50_coco.pth
+"""
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("codebase", help="project that the weights come from, see above")
+    parser.add_argument("src", help="its weights: a file or an address")
+    parser.add_argument("dst", help="file to write")
+    parser.add_argument(
+        "--config", metavar="FILE.py", help="our config of the model, to check the result against"
+    )
+    parser.add_argument(
+        "--classes",
+        metavar="DATASET",
+        help="store the class names of this dataset, such as ytvis21, with a whole model (default: "
+        "the dataset in the name of --config, or one with as many classes)",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    from mmvis_plugin.apis.conversion import convert_weights
+    from mmvis_plugin.checkpoint import CheckpointError
+    from mmvis_plugin.config import ConfigError
+
+    try:
+        print(convert_weights(args.codebase, args.src, args.dst, args.config, args.classes))
+    except (CheckpointError, ConfigError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()
