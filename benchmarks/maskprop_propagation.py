@@ -28,11 +28,10 @@ SETTINGS = {
 
 def plain(head: PropagationHead, key: Tensor, frames: Tensor, masks: Tensor) -> Tensor:
     """Mask logits (N, T, H, W) in the paper's order of steps."""
-    propagated = head.propagated_features(key, frames, masks) + frames
-    attention = head.attention(frames).sigmoid()
-    return head.predict((attention * propagated).flatten(0, 1)).view(
-        len(masks), len(frames), *masks.shape[-2:]
-    )
+    features = head.propagated_features(key, frames, masks) + frames
+    logits = head.predict(features.flatten(0, 1)).view(len(masks), len(frames), *masks.shape[-2:])
+    attention = head.attention(frames).sigmoid()[:, 0]
+    return torch.logit(attention * logits.softmax(0), eps=1e-6)
 
 
 def folded(head: PropagationHead, key: Tensor, frames: Tensor, masks: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ model = dict(
         # In cells of 8 pixels the block sees as far as objects jump, 56 pixels to either side.
         stride=8,
         channels=64,
+        competition="sigmoid",  # the shipped weights were trained so
         norm_cfg=dict(type="GN", num_groups=16),
     ),
     # Whatever overlaps at all is a candidate: masks are propagated over a jump with little overlap.

@@ -37,9 +37,12 @@ model = dict(
         stride=8,
         channels=128,
         kernel_size=3,
+        competition="softmax",
     ),
+    mask_refiner=dict(type="MaskRefiner", size=384, num_blocks=13),
     tracker=dict(type="ClipTracker", match_threshold=0.2),
     reach=6,
+    max_overlap=0.5,
 )
 del detector
 

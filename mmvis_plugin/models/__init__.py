@@ -16,7 +16,7 @@ from .efficientvis import (
     TrackletStage,
 )
 from .layers import AgnosticRPNHead, Float32DeformConv2dPack, Float32RoIExtractor
-from .maskprop import ClipTracker, FlowPropagation, MaskProp, PropagationHead
+from .maskprop import ClipTracker, FlowPropagation, MaskProp, MaskRefiner, PropagationHead
 from .mmdet_vis import StreamingMask2FormerVideo, StreamingMaskTrackRCNN
 from .mssts import (
     MSSTSVIS,
@@ -59,6 +59,7 @@ __all__ = [
     "MSSTSAttention",
     "MaskProp",
     "MaskPrototypes",
+    "MaskRefiner",
     "PropagationHead",
     "QueryLinking",
     "STMask",

@@ -1,5 +1,7 @@
 """The propagation head against the paper's equations in their plain order, and its loss."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from mmcv.ops import deform_conv2d
 
 from mmvis_plugin.models.layers import pairwise_soft_iou, soft_iou
 from mmvis_plugin.models.maskprop import FlowPropagation, PropagationHead
-from mmvis_plugin.models.maskprop.propagation import propagation_loss
+from mmvis_plugin.models.maskprop.propagation import COMPETITIONS, propagation_loss
 
 
 def make_head(channels: int = 8, **kwargs) -> PropagationHead:
@@ -23,9 +25,10 @@ def randomise(head: PropagationHead) -> None:
     torch.nn.init.normal_(head.offset.bias, std=2)
 
 
-def slow_logits(head, key, frames, masks, clip_inds):
+def slow_masks(head, key, frames, masks, clip_inds):
     """Section by section as the slides have it, one instance and one frame at a time."""
-    logits = masks.new_zeros(len(masks), frames.shape[1], *masks.shape[-2:])
+    z = masks.new_zeros(len(masks), frames.shape[1], *masks.shape[-2:])
+    attention = torch.zeros_like(z)
     for i, clip in enumerate(clip_inds.tolist()):
         f_t = key[clip]
         f_i = masks[i] * f_t
@@ -33,22 +36,33 @@ def slow_logits(head, key, frames, masks, clip_inds):
             offset = head.offset(head.motion((f_t - f_other)[None]))
             g = deform_conv2d(f_i[None], offset, head.deform.weight, 1, 1)
             phi = g + f_other
-            attention = torch.sigmoid(head.attention(f_other[None]))
-            logits[i, t] = head.predict(attention * phi)[0, 0]
-    return logits
+            seen = torch.sigmoid(head.attention(f_other[None]))[0, 0]
+            attention[i, t] = seen
+            if head.competition == "sigmoid":
+                phi = seen * phi
+            z[i, t] = head.predict(phi)[0, 0]
+    if head.competition == "sigmoid":
+        return z.sigmoid()
+    shares = torch.zeros_like(z)
+    for clip in clip_inds.unique():
+        own = clip_inds == clip
+        none = torch.zeros_like(z[:1]) if head.competition == "softmax_or_none" else z[:0]
+        shares[own] = torch.cat([z[own], none]).softmax(0)[: int(own.sum())]
+    return attention * shares
 
 
-def test_forward_equals_the_plain_order_of_steps():
-    head = make_head()
+@pytest.mark.parametrize("competition", COMPETITIONS)
+def test_forward_equals_the_plain_order_of_steps(competition):
+    head = make_head(competition=competition)
     randomise(head)
     key_inds = [1, 0, 2]
     frames = torch.randn(3, 4, 8, 9, 13)
     key = torch.stack([clip[k] for clip, k in zip(frames, key_inds, strict=True)])
     masks = torch.rand(5, 9, 13)
     clip_inds = torch.tensor([0, 0, 1, 1, 1])  # the third clip has no instance
-    fast = head(key, frames, masks, clip_inds)
-    slow = slow_logits(head, key, frames, masks, clip_inds)
-    assert torch.allclose(fast, slow, atol=1e-4 * float(slow.abs().max()))
+    fast = head(key, frames, masks, clip_inds).sigmoid()
+    slow = slow_masks(head, key, frames, masks, clip_inds)
+    assert torch.allclose(fast, slow, atol=1e-4)
 
 
 def test_positions_are_not_rounded_under_bfloat16_autocast():
@@ -58,44 +72,45 @@ def test_positions_are_not_rounded_under_bfloat16_autocast():
     frames = torch.randn(1, 1, 8, 6, 150)
     masks = torch.zeros(1, 6, 150)
     masks[:, :, 140:] = torch.linspace(0, 1, 10)
-    maps = torch.ones(1, 9, 6, 150)
+    maps, first = torch.ones(1, 9, 6, 150), torch.tensor([0])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         offsets = head.motion_offsets(frames[:, 0], frames)
-        moved = head._sample(maps, offsets, masks, torch.tensor([0]))
+        moved = head._sample(maps, offsets, masks, first, first)
     assert offsets.dtype == torch.bfloat16
     torch.testing.assert_close(
-        moved, head._sample(maps, offsets.float(), masks, torch.tensor([0])), rtol=0, atol=1e-6
+        moved, head._sample(maps, offsets.float(), masks, first, first), rtol=0, atol=1e-6
     )
 
 
 def test_without_instances_nothing_is_computed(monkeypatch):
     head = make_head()
-    monkeypatch.setattr(head, "forward", None)
+    monkeypatch.setattr(head, "motion_offsets", None)
     frames = torch.randn(3, 8, 6, 7)
     assert head.propagate(frames[0], frames, torch.zeros(0, 6, 7)).shape == (0, 3, 6, 7)
 
 
-def test_gradients_equal_the_plain_order_and_reach_the_offsets():
-    head = make_head().double()
+@pytest.mark.parametrize("competition", ["softmax_or_none", "sigmoid"])
+def test_gradients_equal_the_plain_order_and_reach_the_offsets(competition):
+    head = make_head(competition=competition).double()
     randomise(head)
     frames = torch.randn(1, 2, 8, 6, 7, dtype=torch.double)
     masks = torch.rand(2, 6, 7, dtype=torch.double, requires_grad=True)
     clip_inds = torch.zeros(2, dtype=torch.long)
 
-    def gradients(logits):
+    def gradients(masks_):
         wanted = [*head.offset.parameters(), *head.deform.parameters(), masks]
         wanted += [*head.motion.parameters(), *head.predict.parameters()]
-        return torch.autograd.grad((logits**2).sum(), wanted)
+        return torch.autograd.grad((masks_**2).sum(), wanted)
 
-    fast = gradients(head(frames[:, 0], frames, masks, clip_inds))
-    slow = gradients(slow_logits(head, frames[:, 0], frames, masks, clip_inds))
+    fast = gradients(head(frames[:, 0], frames, masks, clip_inds).sigmoid())
+    slow = gradients(slow_masks(head, frames[:, 0], frames, masks, clip_inds))
     for a, b in zip(fast, slow, strict=True):
         assert a.abs().max() > 0
         assert torch.allclose(a, b, rtol=0, atol=1e-5 * float(b.abs().max()))
 
 
 def test_propagated_features_are_what_the_logits_are_made_of():
-    head = make_head()
+    head = make_head(competition="sigmoid")
     randomise(head)
     frames = torch.randn(3, 8, 6, 7)
     masks = torch.rand(2, 6, 7)
@@ -111,22 +126,30 @@ def test_offsets_start_at_zero_and_learn():
     frames = torch.randn(1, 3, 8, 6, 7)
     assert not head.motion_offsets(frames[:, 0], frames).any()
     targets = (torch.rand(1, 3, 24, 28) > 0.5).float()
-    losses = head.loss(
-        frames[:, 0], frames, torch.rand(1, 6, 7), torch.zeros(1, dtype=torch.long), targets
-    )
-    losses["loss_prop"].backward()
+    logits = head(frames[:, 0], frames, torch.rand(2, 6, 7), torch.zeros(2, dtype=torch.long))
+    head.loss(logits, targets.expand(2, -1, -1, -1))["loss_prop"].backward()
     assert head.offset.weight.grad.abs().max() > 0
     assert all(p.grad is not None for n, p in head.named_parameters() if "reduce" not in n)
 
 
-def test_attention_zeroes_pixels_that_belong_to_no_object():
-    head = make_head()
+@pytest.mark.parametrize("competition", ["softmax", "softmax_or_none"])
+def test_attention_zeroes_pixels_that_belong_to_no_object(competition):
+    head = make_head(competition=competition)
     randomise(head)
     torch.nn.init.zeros_(head.attention.weight)
     torch.nn.init.constant_(head.attention.bias, -50)
-    frames = torch.randn(1, 2, 8, 6, 7)
-    logits = head(frames[:, 0], frames, torch.rand(1, 6, 7), torch.zeros(1, dtype=torch.long))
-    assert torch.allclose(logits, head.predict.bias.expand_as(logits), atol=1e-6)
+    frames = torch.randn(2, 8, 6, 7)
+    assert head.propagate(frames[0], frames, torch.rand(2, 6, 7)).max() < 1e-12
+
+
+def test_instances_share_what_the_attention_leaves():
+    head = make_head()
+    randomise(head)
+    frames = torch.randn(3, 8, 6, 7)
+    attention = head.attention(frames).sigmoid()[:, 0]
+    masks = torch.rand(3, 6, 7)
+    assert torch.allclose(head.propagate(frames[0], frames, masks).sum(0), attention, atol=1e-5)
+    assert torch.allclose(head.propagate(frames[0], frames, masks[:1])[0], attention, atol=1e-5)
 
 
 def test_frame_features_bring_the_levels_to_one_resolution():
@@ -140,13 +163,9 @@ def test_frame_features_bring_the_levels_to_one_resolution():
 def test_no_instances_give_a_loss_that_reaches_every_parameter():
     head = make_head()
     frames = torch.randn(1, 2, 8, 6, 7)
-    loss = head.loss(
-        frames[:, 0],
-        frames,
-        torch.zeros(0, 6, 7),
-        torch.zeros(0, dtype=torch.long),
-        torch.zeros(0, 2, 24, 28),
-    )["loss_prop"]
+    nothing = torch.zeros(0, dtype=torch.long)
+    logits = head(frames[:, 0], frames, torch.zeros(0, 6, 7), nothing)
+    loss = head.loss(logits, torch.zeros(0, 2, 24, 28))["loss_prop"]
     loss.backward()
     assert loss == 0
     assert all(p.grad is not None for p in head.parameters())
@@ -231,7 +250,9 @@ def moving_squares(rng: np.random.Generator):
     return torch.tensor(np.stack(stack), dtype=torch.float32), torch.tensor(masks)
 
 
-def test_a_trained_head_finds_an_object_where_it_moved_to():
+@pytest.fixture(scope="module")
+def trained_head():
+    """A head that learnt where one of two squares, which are alike, moves to."""
     head = make_head()
     head.init_weights()
     rng = np.random.default_rng(0)
@@ -242,8 +263,13 @@ def test_a_trained_head_finds_an_object_where_it_moved_to():
         masks = torch.cat([masks for _, masks in clips])
         clip_inds = torch.arange(8).repeat_interleave(2)
         optimizer.zero_grad()
-        head.loss(frames[:, 0], frames, masks[:, 0], clip_inds, masks)["loss_prop"].backward()
+        head.loss(head(frames[:, 0], frames, masks[:, 0], clip_inds), masks)["loss_prop"].backward()
         optimizer.step()
+    return head
+
+
+def test_a_trained_head_finds_an_object_where_it_moved_to(trained_head):
+    head = copy.deepcopy(trained_head)
 
     def quality() -> float:
         """Mean IoU of each square's mask in the frame it moved to."""
@@ -260,6 +286,30 @@ def test_a_trained_head_finds_an_object_where_it_moved_to():
     torch.nn.init.zeros_(head.offset.weight)
     torch.nn.init.zeros_(head.offset.bias)
     assert quality() < moved - 0.2
+
+
+def test_trained_attention_tells_objects_from_background(trained_head):
+    rng = np.random.default_rng(2)
+    inside, outside = [], []
+    for _ in range(20):
+        frames, masks = moving_squares(rng)
+        attention = trained_head.attention(frames).sigmoid()[:, 0]
+        objects = masks.amax(0) > 0.5
+        inside.append(attention[objects].mean())
+        outside.append(attention[~objects].mean())
+    assert np.mean([float(x) for x in inside]) > 0.8
+    assert np.mean([float(x) for x in outside]) < 0.1
+
+
+def test_trained_masks_of_two_objects_do_not_share_pixels(trained_head):
+    rng = np.random.default_rng(3)
+    shares = []
+    for _ in range(20):
+        frames, masks = moving_squares(rng)
+        found = trained_head.propagate(frames[0], frames, masks[:, 0])
+        other = masks.flip(0)
+        shares.append((found * other).sum() / other.sum())
+    assert np.mean([float(x) for x in shares]) < 0.25
 
 
 # --- optical flow -------------------------------------------------------------------------------
@@ -279,4 +329,6 @@ def test_flow_carries_a_mask_with_the_picture():
     moved = masks.roll((1, 2), (1, 2))
     assert soft_iou(warped[0, 1].flatten(), moved[0].flatten()) > 0.8
     assert flow.propagate(grey[0], grey, masks[:0]).shape == (0, 2, 16, 24)
-    assert flow.loss() == {}
+    logits = flow(grey[:1], grey[None], masks, torch.tensor([0]))
+    torch.testing.assert_close(logits.sigmoid(), warped, atol=1e-5, rtol=0)
+    assert flow.loss(logits, masks[:, None]) == {}

@@ -3,7 +3,7 @@
 from .deform_conv import Float32DeformConv2dPack
 from .precision import at_least_float32
 from .roi_extractor import Float32RoIExtractor
-from .rpn_head import AgnosticRPNHead, class_agnostic, predict_proposals
+from .rpn_head import AgnosticRPNHead, predict_proposals, rpn_loss_and_proposals
 from .soft_iou import pairwise_soft_iou, soft_iou
 from .window_correlation import window_correlation
 
@@ -12,9 +12,9 @@ __all__ = [
     "Float32DeformConv2dPack",
     "Float32RoIExtractor",
     "at_least_float32",
-    "class_agnostic",
     "pairwise_soft_iou",
     "predict_proposals",
+    "rpn_loss_and_proposals",
     "soft_iou",
     "window_correlation",
 ]

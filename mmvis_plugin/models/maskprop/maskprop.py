@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..layers.clip_targets import clip_targets, sample_instances
 from ..layers.mask_resize import masks_at_original_size
-from ..layers.rpn_head import class_agnostic, predict_proposals
+from ..layers.rpn_head import predict_proposals, rpn_loss_and_proposals
 from ..video_segmentor import StreamState, VideoSegmentor, tracked_frame
 from .roi_masks import (
     check_detector,
@@ -40,11 +40,14 @@ class ObservedFrame:
         instances: Detections: ``bboxes`` (n, 4) xyxy in pixels of the resized frame, ``labels``,
             ``scores``, ``masks`` (n, m, m), soft masks inside the boxes, and ``grid_masks``
             (n, H', W'), the same pasted on the grid of f_t.
+        picture: (3, H, W) the normalised frame, which the refinement network looks at; None
+            without one.
     """
 
     meta: dict
     features: Tensor
     instances: InstanceData
+    picture: Tensor | None = None
 
 
 @dataclass
@@ -77,6 +80,8 @@ class MaskProp(VideoSegmentor):
         detector: Config of a two-stage detector with masks.
         propagation_head: Config of a :class:`PropagationHead` or :class:`FlowPropagation`.
         tracker: Config of a :class:`ClipTracker`.
+        mask_refiner: Config of a :class:`MaskRefiner`, which draws the propagated masks of the key
+            frame anew at a finer resolution. None leaves them on the grid.
         reach: T, frames to either side of the key frame at test time. Training clips have the
             length that the pipeline samples.
         key_masks: Which mask a track gets in its key frame: ``'propagated'``, that of the
@@ -84,14 +89,15 @@ class MaskProp(VideoSegmentor):
             the detector's mask head, whose grid follows the box and is finer on small objects.
         max_overlap: An instance is dropped where more than this share of its mask, or of the
             other's, is common with a higher-scoring instance of its frame (our reading: the
-            source takes the detections as they are). A second detection of an object opens an
-            identity, which then competes for the object in later frames. 1 keeps all.
+            source takes the detections as they are). A second detection of an object would share
+            its mask in the softmax of the propagation head, and opens an identity, which then
+            competes for the object in later frames. 1 keeps all.
         data_preprocessor: Config of a ``TrackDataPreprocessor``.
         init_cfg: Initialisation config.
 
     Raises:
         TypeError: The detector has no soft masks, see :func:`check_detector`.
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of its range, or the detector's masks are to be refined.
     """
 
     def __init__(
@@ -99,9 +105,10 @@ class MaskProp(VideoSegmentor):
         detector: dict,
         propagation_head: dict,
         tracker: dict,
+        mask_refiner: dict | None = None,
         reach: int = 6,
         key_masks: str = "propagated",
-        max_overlap: float = 1.0,
+        max_overlap: float = 0.5,
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -113,9 +120,14 @@ class MaskProp(VideoSegmentor):
                 f"reach must not be negative and max_overlap lie in [0, 1], got {reach} and "
                 f"{max_overlap}"
             )
+        if key_masks == "detected" and mask_refiner:
+            raise ValueError(
+                "mask_refiner refines propagated masks; leave it out or set key_masks='propagated'"
+            )
         self.detector = MODELS.build(detector)
         check_detector(self.detector)
         self.propagation_head = MODELS.build(propagation_head)
+        self.mask_refiner = MODELS.build(mask_refiner) if mask_refiner else None
         self.tracker = TASK_UTILS.build(tracker)
         self.reach = reach
         self.key_masks = key_masks
@@ -124,14 +136,15 @@ class MaskProp(VideoSegmentor):
     # --- training -----------------------------------------------------------------------------
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
-        """L_cls + L_box + L_mask of the key frames, and L_prop over the clips.
+        """L_cls + L_box + L_mask of the key frames, L_prop over the clips, and the refinement's.
 
         Args:
             inputs: (N, T, 3, H, W) normalised frames.
             data_samples: N clips, each with one key frame.
 
         Returns:
-            Losses of the RPN and the RoI head, and ``loss_prop``.
+            Losses of the RPN and the RoI head, ``loss_prop``, and ``loss_refine`` where there is
+            a refinement network.
         """
         num_clips, num_frames = inputs.shape[:2]
         frames = inputs.flatten(0, 1)
@@ -145,21 +158,29 @@ class MaskProp(VideoSegmentor):
         losses = self._detection_losses(key_x, key_samples)
         features = self.propagation_head.frame_features(x, frames)
         masks, clip_inds = self._masks_in_ground_truth(key_x, key_samples, features.shape[-2:])
-        losses |= self.propagation_head.loss(
-            features[key_rows],
-            features.unflatten(0, (num_clips, num_frames)),
-            masks,
-            clip_inds,
-            propagation_targets(data_samples, keys, inputs),
+        logits = self.propagation_head(
+            features[key_rows], features.unflatten(0, (num_clips, num_frames)), masks, clip_inds
         )
+        targets = propagation_targets(data_samples, keys, inputs)
+        losses |= self.propagation_head.loss(logits, targets)
+        if self.mask_refiner is not None:
+            at_key = torch.arange(len(masks)), torch.tensor(keys, device=inputs.device)[clip_inds]
+            losses |= self.mask_refiner.loss(
+                frames[key_rows],
+                clip_inds,
+                logits[at_key].float().sigmoid(),
+                self.propagation_head.stride,
+                torch.cat([sample.gt_instances.bboxes for sample in key_samples]),
+                targets[at_key],
+            )
         return losses
 
     def _detection_losses(
         self, x: tuple[Tensor, ...], samples: list[DetDataSample]
     ) -> dict[str, Tensor]:
         detector = self.detector
-        losses, proposals = detector.rpn_head.loss_and_predict(
-            x, class_agnostic(samples), proposal_cfg=detector.train_cfg.rpn_proposal
+        losses, proposals = rpn_loss_and_proposals(
+            detector.rpn_head, x, samples, detector.train_cfg.rpn_proposal
         )
         return losses | detector.roi_head.loss(x, proposals, samples)
 
@@ -214,7 +235,8 @@ class MaskProp(VideoSegmentor):
         grid = tuple(-(-side // stride) for side in frame.shape[-2:])  # as feature maps, rounded up
         instances.grid_masks = paste_masks(instances.masks, instances.bboxes, stride, grid)
         distinct = distinct_instances(instances.grid_masks, instances.scores, self.max_overlap)
-        return ObservedFrame(meta, features, instances[distinct])
+        picture = frame if self.mask_refiner is not None else None
+        return ObservedFrame(meta, features, instances[distinct], picture)
 
     def _track(self, state: MaskPropState, key: int) -> DetDataSample:
         """Propagate the instances of frame ``key`` through its clip and give them identities."""
@@ -229,7 +251,9 @@ class MaskProp(VideoSegmentor):
         clip.ids = self.tracker.assign(clip, state.history, state.num_ids)
         state.num_ids = max(state.num_ids, int(clip.ids.max(initial=-1)) + 1)
         state.history.append(clip)
-        return self._final_frame(frame, propagated[:, key - first], torch.from_numpy(clip.ids))
+        final = self._final_frame(frame, propagated[:, key - first], torch.from_numpy(clip.ids))
+        frame.picture = None  # as reference frame it is not looked at again
+        return final
 
     def clip(self, state: MaskPropState, key: int) -> tuple[int, list[ObservedFrame]]:
         """The clip around a key frame.
@@ -253,6 +277,9 @@ class MaskProp(VideoSegmentor):
         bboxes = instances.bboxes / scale
         if self.key_masks == "detected":
             masks = paste_in_frame(instances.masks, bboxes, meta["ori_shape"])
+        elif self.mask_refiner is not None:
+            stride = self.propagation_head.stride
+            masks = self.mask_refiner.refine(frame.picture, propagated, stride, meta)
         else:
             masks = resize_to_original(propagated, self.propagation_head.stride, meta)
         kept = masks.flatten(1).any(1).nonzero()[:, 0]

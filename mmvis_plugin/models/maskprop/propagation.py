@@ -20,6 +20,8 @@ from ..layers.precision import at_least_float32
 from ..layers.soft_iou import soft_iou
 from ..layers.tap_grid import tap_grid
 
+COMPETITIONS = ("softmax", "softmax_or_none", "sigmoid")
+
 
 class ResidualBlock(BaseModule):
     """Two 3 x 3 convolutions and a skip connection.
@@ -60,10 +62,24 @@ class PropagationHead(BaseModule):
         channels: C, channels of f_t.
         kernel_size: k, of the deformable convolution.
         dilation: Of the residual block that sees the motion.
+        competition: How the logits z_i of a clip's instances and the attention map A become masks.
+
+            - ``'softmax'``: ``A * softmax_i(z_i)``, over the instances detected in the key frame.
+              With one instance the mask is A alone, which covers every object of the frame.
+            - ``'softmax_or_none'``: the same with a constant zero logit in the softmax, which
+              takes the objects that are none of the instances.
+            - ``'sigmoid'``: ``sigmoid(w (A phi) + b)``: instances do not compete, and A scales
+              logits, so that it zeroes no pixel.
+
+            The slides say that A zeroes the pixels of no object and leave the form open. Our
+            reading is the softmax.
         norm_cfg: Config of the normalisation; group normalisation of 32 groups by default, since
             clips make small batches.
         loss_weight: Weight of the propagation loss.
         init_cfg: Initialisation config.
+
+    Raises:
+        ValueError: ``stride`` or ``competition`` is not one of the choices.
     """
 
     def __init__(
@@ -74,6 +90,7 @@ class PropagationHead(BaseModule):
         channels: int = 128,
         kernel_size: int = 3,
         dilation: int = 3,
+        competition: str = "softmax",
         norm_cfg: dict | None = None,
         loss_weight: float = 1.0,
         init_cfg: dict | None = None,
@@ -81,7 +98,10 @@ class PropagationHead(BaseModule):
         super().__init__(init_cfg)
         if stride not in in_strides:
             raise ValueError(f"stride is {stride}; choose one of the levels' {tuple(in_strides)}")
+        if competition not in COMPETITIONS:
+            raise ValueError(f"competition is {competition!r}; choose one of {COMPETITIONS}")
         norm_cfg = norm_cfg or dict(type="GN", num_groups=32)
+        self.competition = competition
         self.in_strides = tuple(in_strides)
         self.stride = stride
         self.loss_weight = loss_weight
@@ -136,12 +156,11 @@ class PropagationHead(BaseModule):
         """Mask logits of every instance in every frame of its clip.
 
         The paper's steps are a deformable convolution ``g = sum_k W_k f_t^i(p + p_k + o_k)``, the
-        sum ``phi = g + f_{t+d}``, the attention map and a 1 x 1 convolution ``w (A phi) + b``.
-        All are linear in g, so that w can be taken into the sum: with the k^2 maps
-        ``s_k = w W_k f_t`` of the key frame, which all instances share, the logits are
-        ``A (sum_k (M_i s_k)(p + p_k + o_k) + w f_{t+d}) + b``. One value is sampled per tap where
-        the plain order samples C; the result is the same (:meth:`propagated_features` and the
-        tests have the plain order).
+        sum ``phi = g + f_{t+d}`` and a 1 x 1 convolution ``z = w phi + b``. All are linear in g,
+        so that w can be taken into the sum: with the k^2 maps ``s_k = w W_k f_t`` of the key
+        frame, which all instances share, ``z = sum_k (M_i s_k)(p + p_k + o_k) + w f_{t+d} + b``.
+        One value is sampled per tap where the plain order samples C; the result is the same
+        (:meth:`propagated_features` and the tests have the plain order).
 
         Args:
             key: (K, C, H, W) features of the key frames.
@@ -150,19 +169,50 @@ class PropagationHead(BaseModule):
             clip_inds: (N,) clip of each instance, in [0, K), ascending.
 
         Returns:
-            (N, T, H, W) logits.
+            (N, T, H, W) logits of the masks, after attention and competition.
         """
+        if len(masks) == 0:
+            return masks.new_zeros(0, frames.shape[1], *masks.shape[1:])
         offsets = self.motion_offsets(key, frames)
-        attention = self.attention(frames.flatten(0, 1)).sigmoid().unflatten(0, frames.shape[:2])
+        attention = self.attention(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        attention = at_least_float32(attention)[clip_inds, :, 0]
         weight = self.predict.weight[0, :, 0, 0]
         taps = torch.einsum("c,cdij->ijd", weight, self.deform.weight).flatten(0, 1)
         maps = F.conv2d(key, taps[:, :, None, None])  # (K, k^2, H, W)
-        propagated = self._sample(maps, offsets, masks, clip_inds)
+        slots = _slots(clip_inds, len(key))
+        propagated = self._sample(maps, offsets, masks, clip_inds, slots)
         scene = torch.einsum("c,ktchw->kthw", weight, frames)
-        logits = attention[clip_inds, :, 0] * (propagated + scene[clip_inds])
-        return logits + self.predict.bias
+        logits = propagated + scene[clip_inds]
+        if self.competition == "sigmoid":
+            return attention.sigmoid() * logits + self.predict.bias
+        logits = at_least_float32(logits + self.predict.bias)
+        shares = logits - self._rivals(logits, clip_inds, slots, len(key))[clip_inds]
+        return _logit_of(F.logsigmoid(attention) + shares)
 
-    def _sample(self, maps: Tensor, offsets: Tensor, masks: Tensor, clip_inds: Tensor) -> Tensor:
+    def _rivals(self, logits: Tensor, clip_inds: Tensor, slots: Tensor, num_clips: int) -> Tensor:
+        """Denominators of the softmax over the instances of each clip, as logarithms.
+
+        Args:
+            logits: (N, T, H, W) z_i.
+            clip_inds: (N,).
+            slots: (N,) place of each instance in its clip.
+            num_clips: K.
+
+        Returns:
+            (K, T, H, W).
+        """
+        num_slots = int(slots.max()) + 1
+        padded = logits.new_full((num_clips, num_slots, *logits.shape[1:]), -torch.inf)
+        padded[clip_inds, slots] = logits
+        if self.competition == "softmax_or_none":
+            padded = torch.cat([padded, torch.zeros_like(padded[:, :1])], dim=1)
+        # A clip without instances has no denominator, and none is asked for.
+        has_any = torch.isfinite(padded).any(1, keepdim=True)
+        return torch.where(has_any, padded, torch.zeros_like(padded)).logsumexp(1)
+
+    def _sample(
+        self, maps: Tensor, offsets: Tensor, masks: Tensor, clip_inds: Tensor, slots: Tensor
+    ) -> Tensor:
         """``sum_k (M_i s_k)(p + p_k + o_k)``, bilinearly, zero outside.
 
         The instances of a clip share the sampling grids, so they are the channels of one call.
@@ -172,17 +222,14 @@ class PropagationHead(BaseModule):
             offsets: (K, T, 2k^2, H, W) in cells, y before x for each tap.
             masks: (N, H, W).
             clip_inds: (N,).
+            slots: (N,) place of each instance in its clip.
 
         Returns:
             (N, T, H, W).
         """
         num_clips, num_taps, height, width = maps.shape
         num_frames = offsets.shape[1]
-        counts = torch.bincount(clip_inds, minlength=num_clips)
-        slots = (
-            torch.arange(len(masks), device=masks.device) - (counts.cumsum(0) - counts)[clip_inds]
-        )
-        padded = masks.new_zeros(num_clips, max(int(counts.max()), 1), height, width)
+        padded = masks.new_zeros(num_clips, int(slots.max()) + 1, height, width)
         padded[clip_inds, slots] = masks
         instances = padded[:, None] * maps[:, :, None]  # (K, k^2, S, H, W), S slots
         instances = instances[:, None].expand(-1, num_frames, -1, -1, -1, -1)
@@ -227,38 +274,42 @@ class PropagationHead(BaseModule):
         Returns:
             (N, T, H, W) in [0, 1].
         """
-        if len(masks) == 0:
-            return masks.new_zeros(0, len(frames), *masks.shape[1:])
         clip_inds = torch.zeros(len(masks), dtype=torch.long, device=masks.device)
         return self(key[None], frames[None], masks, clip_inds).float().sigmoid()
 
-    def loss(
-        self, key: Tensor, frames: Tensor, masks: Tensor, clip_inds: Tensor, targets: Tensor
-    ) -> dict[str, Tensor]:
+    def loss(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Propagation loss L_prop.
 
         It is taken at the resolution of the targets, to which the logits are interpolated as they
         are for the final masks, so that the head learns outlines finer than its grid.
 
         Args:
-            key: (K, C, H, W), as in :meth:`forward`.
-            frames: (K, T, C, H, W), likewise.
-            masks: (N, H, W), likewise.
-            clip_inds: (N,), likewise.
+            logits: (N, T, H, W) of :meth:`forward`.
             targets: (N, T, H', W') binary ground truth of the instances, float.
 
         Returns:
             ``loss_prop``, averaged over instances and frames; see :func:`propagation_loss`.
         """
-        if len(masks) == 0:
+        if len(logits) == 0:
             # Every parameter takes part in every iteration, as distributed training expects.
-            zero = sum(parameter.sum() for parameter in self.parameters()) * 0
-            return dict(loss_prop=zero + frames.sum() * 0)
-        logits = self(key, frames, masks, clip_inds)
+            return dict(loss_prop=sum(parameter.sum() for parameter in self.parameters()) * 0)
         predicted = F.interpolate(
             logits.float(), targets.shape[-2:], mode="bilinear", align_corners=False
         ).sigmoid()
         return dict(loss_prop=self.loss_weight * propagation_loss(predicted, targets))
+
+
+def _slots(groups: Tensor, num_groups: int) -> Tensor:
+    """(N,) place of each item in its group, from 0, where (N,) ``groups`` ascends."""
+    counts = torch.bincount(groups, minlength=num_groups)
+    starts = counts.cumsum(0) - counts
+    return torch.arange(len(groups), device=groups.device) - starts[groups]
+
+
+def _logit_of(log_probability: Tensor) -> Tensor:
+    """``log(p / (1 - p))`` from ``log(p)``, finite also where p is 1."""
+    log_probability = log_probability.clamp(max=-1e-6)
+    return log_probability - torch.log(-torch.expm1(log_probability))
 
 
 def propagation_loss(predicted: Tensor, targets: Tensor) -> Tensor:
@@ -357,6 +408,11 @@ class FlowPropagation(BaseModule):
             [algorithm.calc(grey, grey_key, None) for grey in frames[:, 0].byte().cpu().numpy()]
         )
 
-    def loss(self, *args: Tensor) -> dict[str, Tensor]:
+    def forward(self, key: Tensor, frames: Tensor, masks: Tensor, clip_inds: Tensor) -> Tensor:
+        """Mask logits of every instance in every frame of its clip, as :class:`PropagationHead`."""
+        clips = [self.propagate(key[k], frames[k], masks[clip_inds == k]) for k in range(len(key))]
+        return torch.logit(torch.cat(clips), eps=1e-6)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Nothing to learn: no losses."""
         return {}
