@@ -1,7 +1,7 @@
 # EfficientVIS R-50 FPN for the 40 classes of YouTube-VIS: 10 tracklets, 6 stages, clips of 36
 # frames. Widths and stage heads are those of MMDetection's QueryInst, whose COCO weights fit
-# (tools/model_converters/convert_weights.py). RoI features are computed in float32 whatever autocast
-# says.
+# (tools/model_converters/convert_weights.py). RoI features are computed in float32 under autocast,
+# too.
 num_classes = 40
 channels = 256
 model = dict(
