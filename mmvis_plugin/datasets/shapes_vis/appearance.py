@@ -104,3 +104,14 @@ def contrasting_colors(rng: np.random.Generator) -> np.ndarray:
         colors = rng.uniform(0, 255, (2, 3))
         if np.linalg.norm(colors[0] - colors[1]) > 150:
             return colors
+
+
+def similar_colors(rng: np.random.Generator, colors: np.ndarray) -> np.ndarray:
+    """(2, 3) two BGR colours near those of another object, yet visibly different."""
+    while True:
+        shift = rng.normal(size=(2, 3))
+        shift *= rng.uniform(60, 160, (2, 1)) / np.linalg.norm(shift, axis=1, keepdims=True)
+        similar = colors + shift
+        contrast = np.linalg.norm(similar[0] - similar[1])
+        if contrast > 150 and similar.min() >= 0 and similar.max() <= 255:
+            return similar

@@ -13,7 +13,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from mmvis_plugin.files import creating
-from mmvis_plugin.processes import end_with_parent
+from mmvis_plugin.processes import start_worker
 from mmvis_plugin.ytvis.categories import CATEGORIES
 
 from . import version1, version2
@@ -189,7 +189,9 @@ def make_shapes_vis(
             version=version,
         )
         written = _in_processes(write, jobs)
-        for (split, _), (video, annotations) in zip(jobs, progress(written, len(jobs)), strict=True):
+        for (split, _), (video, annotations) in zip(
+            jobs, progress(written, len(jobs)), strict=True
+        ):
             dataset = datasets[split]
             dataset["videos"].append(video)
             for annotation in annotations:
@@ -202,7 +204,8 @@ def make_shapes_vis(
 
 def _in_processes(function: Callable, jobs: Sequence[tuple]) -> Iterator:
     """Results of ``function(*job)`` in order, from one process a core."""
-    pool = ProcessPoolExecutor(min(len(jobs), os.cpu_count()), initializer=end_with_parent)
+    start = partial(start_worker, os.getpid(), None, 0)
+    pool = ProcessPoolExecutor(min(len(jobs), os.cpu_count()), initializer=start)
     try:
         yield from pool.map(function, *zip(*jobs, strict=True))
     finally:
@@ -242,9 +245,7 @@ def _write_frames(folder: Path, frames: Sequence[np.ndarray]) -> list[str]:
 
 def _empty_dataset(split: str, version: int, seed: int, names: Sequence[str]) -> dict:
     return dict(
-        info=dict(
-            description=f"ShapesVIS {split}", version=VERSIONS[version].name, seed=seed
-        ),
+        info=dict(description=f"ShapesVIS {split}", version=VERSIONS[version].name, seed=seed),
         categories=[
             dict(id=i + 1, name=name, supercategory="object") for i, name in enumerate(names)
         ],
