@@ -8,6 +8,9 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.12 python3.11 python3.10,
 	$(shell $(python) -c '$(SUPPORTED)' 2>/dev/null && echo $(python))))
 PY = $(VENV)/bin/python
 DATA = data/shapes_vis
+# The version of ShapesVIS that the configs name.
+MAKE_SHAPES = $(PY) tools/dataset_converters/make_shapes_vis.py \
+	--version $$(sed -n 's/^_version = //p' configs/_base_/datasets/shapes.py)
 
 .PHONY: help setup quickstart web test test-gpu test-openmmlab lint weights clean
 .NOTPARALLEL:
@@ -23,7 +26,7 @@ setup:  ## the environment in .venv; does nothing when it is up to date
 	"$$python" tools/setup_env.py --venv $(VENV) --openmmlab $(OPENMMLAB)
 
 $(DATA)/valid.json: | setup
-	$(PY) tools/dataset_converters/make_shapes_vis.py --out $(DATA)
+	$(MAKE_SHAPES) --out $(DATA)
 
 # Trains MaskProp on the generated ShapesVIS from the shipped detector weights, scores it with the
 # YouTube-VIS protocol and paints its tracks on a validation video.
@@ -80,7 +83,7 @@ endef
 
 # More training videos for the detector; the validation videos are the same.
 $(DATA)_large/valid.json: | setup
-	$(PY) tools/dataset_converters/make_shapes_vis.py --out $(DATA)_large --videos 1200 60
+	$(MAKE_SHAPES) --out $(DATA)_large --videos 1200
 
 weights: setup $(DATA)/valid.json $(DATA)_large/valid.json  ## train the shipped weights again (hours on two cores)
 	$(call train_and_publish,configs/mask_rcnn/mask_rcnn_r18_shapes.py,mask_rcnn_r18_shapes)

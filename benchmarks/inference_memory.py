@@ -91,7 +91,8 @@ def parse_args() -> argparse.Namespace:
 def measure(config: str, num_frames: int, short: int) -> dict:
     """Memory and switches over a video; ``short`` is the frame at which memory is first read."""
     inferencer = VISInferencer(build_model(config))
-    clip = generate_video(7, "valid", 0, (CLIP_LENGTH, CLIP_LENGTH), CLIP_SIZE, len(SHAPES))
+    length = (CLIP_LENGTH, CLIP_LENGTH)
+    clip = generate_video(7, "valid", 0, length, CLIP_SIZE, len(SHAPES), version=1)
     objects = [encode_masks(masks) for masks in clip.masks]
     switches = Switches()
     ids, num_seen, memory = set(), 0, {}

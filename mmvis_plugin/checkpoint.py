@@ -314,6 +314,14 @@ def _stated_classes(checkpoint: dict[str, Any]) -> Any:
     return _dataset_meta(checkpoint).get("classes") or meta.get("CLASSES") or ()
 
 
+def dataset_version(checkpoint: dict[str, Any]) -> int:
+    """Version of ShapesVIS that a model was trained on; 1 if its checkpoint names none.
+
+    Checkpoints of version 1 were written before there was another one.
+    """
+    return _dataset_meta(checkpoint).get("dataset_version", 1)
+
+
 def _dataset_meta(checkpoint: dict[str, Any]) -> dict[str, Any]:
     meta = checkpoint.get("meta") or {}
     return {str(key).lower(): value for key, value in (meta.get("dataset_meta") or {}).items()}

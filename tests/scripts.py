@@ -1,11 +1,18 @@
 """The scripts of tools, demo and benchmarks as modules: they are not part of a package."""
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
+# The version of ShapesVIS that the configs name.
+SHAPES_VERSION = int(
+    re.search(r"^_version = (\d)$", (ROOT / "configs/_base_/datasets/shapes.py").read_text(), re.M)[
+        1
+    ]
+)
 
 
 def load_script(path: str) -> ModuleType:

@@ -16,6 +16,7 @@ from mmdet.structures import TrackDataSample
 from mmengine.config import Config
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
+from scripts import SHAPES_VERSION
 
 from mmvis_plugin.config import dataset_configs, pretrained_weights, remove_pretrained
 from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
@@ -158,7 +159,7 @@ def tiny_videos(tmp_path_factory):
         folder = root / categories
         if not folder.exists():
             drawn = "ytvis19" if categories == "coco" else categories
-            make_shapes_vis(folder, 1, 1, length=(24, 24), size=SIZE, categories=drawn)
+            make_shapes_vis(folder, 1, 1, (24, 24), SIZE, categories=drawn, version=SHAPES_VERSION)
             images = folder / "valid" / "JPEGImages"
             for video in images.iterdir():
                 video.rename(folder / "train" / "JPEGImages" / video.name)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmdet.registry import MODELS
 from pycocotools import mask as mask_utils
+from scripts import SHAPES_VERSION
 
 from mmvis_plugin.apis import build_video_segmentor, segment_video
 from mmvis_plugin.checkpoint import load_checkpoint_safely
@@ -58,7 +59,9 @@ def build(method, device):
 
 
 def frames(count=12):
-    return generate_video(7, "valid", 0, (24, 24), (96, 128), len(SHAPES)).frames[:count]
+    return generate_video(7, "valid", 0, (24, 24), (96, 128), len(SHAPES), SHAPES_VERSION).frames[
+        :count
+    ]
 
 
 def segmented(model):
@@ -106,7 +109,7 @@ def test_predicts_under_autocast(method, dtype):
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
     root = tmp_path_factory.mktemp("data") / "shapes_vis"
-    make_shapes_vis(root, 4, 1, length=(24, 24))
+    make_shapes_vis(root, 4, 1, length=(24, 24), version=SHAPES_VERSION)
     return root
 
 

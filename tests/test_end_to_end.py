@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from scripts import SHAPES_VERSION
 
 from mmvis_plugin.apis import VideoReader
 
@@ -37,7 +38,7 @@ def trained(tmp_path_factory):
     data = root / "shapes_vis"
     command(
         "tools/dataset_converters/make_shapes_vis.py",
-        *("--out", data, "--videos", 2, 1, "--length", 24, 24, "--size", 96, 128),
+        *("--out", data, "--videos", 2, 1, "--length", 24, 24, "--version", SHAPES_VERSION),
     )
     output = command(
         "tools/train.py",

@@ -42,12 +42,14 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mmvis_plugin.checkpoint import load_checkpoint_safely
+    from mmvis_plugin.checkpoint import dataset_version, load_checkpoint_safely
     from mmvis_plugin.distributed import set_launcher, use_idle_cores
+    from mmvis_plugin.engine.dataset_version import require_weights_version
 
     print(use_idle_cores(), flush=True)
     cfg = prepare(args)
     weights = load_checkpoint_safely(args.checkpoint)
+    require_weights_version(cfg, dataset_version(weights), args.checkpoint)
     set_launcher(cfg, args.launcher)
     test(cfg, weights, args.checkpoint)
 

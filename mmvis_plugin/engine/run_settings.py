@@ -27,11 +27,7 @@ from mmvis_plugin.config import (
 )
 from mmvis_plugin.files import check_writable, resource_root
 
-# Options of make_shapes_vis.py by the end of a data root.
-SHAPES_OPTIONS = {
-    "_large": " --videos 1200 60",
-    **{f"_{name}": f" --categories {name}" for name in ("ytvis19", "ytvis21", "ovis")},
-}
+from .dataset_version import how_to_make, named_version, require_data_version
 
 # Parts of a model whose classes, where they have any, are not those of the dataset.
 OTHER_CLASSES = {"backbone", "reid", "rpn_head", "semantic_head"}
@@ -57,7 +53,8 @@ def require_data(cfg: Config, dataloaders: Sequence[str]) -> None:
         dataloaders: For instance ``['test_dataloader']``.
 
     Raises:
-        ConfigError: An annotation file or image folder is missing; the message says what makes it.
+        ConfigError: An annotation file or image folder is missing, or of another version than the
+            config is for; the message says what makes it.
     """
     for name, dataset in dataset_configs(cfg, dataloaders):
         root = dataset["data_root"]
@@ -69,25 +66,26 @@ def require_data(cfg: Config, dataloaders: Sequence[str]) -> None:
         if missing:
             raise ConfigError(
                 f"{' and '.join(missing)}, which {name} needs, cannot be found. "
-                f"{_how_to_get(root, missing[0])}. "
+                f"{_how_to_get(root, missing[0], named_version(dataset))}. "
                 "If the data is elsewhere, point to it: --data-root DIR"
             )
+        if dataset.get("ann_file"):
+            require_data_version(name, dataset)
 
 
-def _how_to_get(root: str, missing: str) -> str:
+def _how_to_get(root: str, missing: str, version: int | None) -> str:
     """What makes a missing file or folder of a dataset."""
     converters = "python tools/dataset_converters"
     if made := re.fullmatch(r"(.+)_(?:sub-(?:train|val)|stride(\d+))\.json", missing):
         whole, stride = f"{made[1]}.json", made[2]
         if not os.path.isfile(whole):
-            return _how_to_get(root, whole)  # comes first
+            return _how_to_get(root, whole, version)  # comes first
         tool = f"lower_frame_rate.py {whole} --stride {stride}"
         return f"Create it: {converters}/{tool if stride else f'split_ytvis.py {whole}'}"
     folder, name = root.rstrip(os.sep), os.path.basename(missing)
     written = name in ("train.json", "valid.json") or not name.endswith(".json")
     if "shapes" in os.path.basename(folder) and (written or not os.path.isdir(folder)):
-        options = (text for end, text in SHAPES_OPTIONS.items() if folder.endswith(end))
-        return f"Create it: {converters}/make_shapes_vis.py --out {folder}{next(options, '')}"
+        return f"Create it: {how_to_make(folder, version)}"
     return "docs/datasets.md tells where to download the datasets and how to lay them out"
 
 

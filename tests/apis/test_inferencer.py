@@ -16,7 +16,7 @@ import pytest
 import torch
 from fake_segmentor import make_frame, write_inputs
 from mmengine.config import Config
-from scripts import load_script
+from scripts import SHAPES_VERSION, load_script
 
 from mmvis_plugin.apis import (
     JSONSink,
@@ -402,7 +402,7 @@ def find_weights(name, folder):
 def test_same_tracks_as_the_test_tool(name, tmp_path, monkeypatch):
     """One ShapesVIS video through tools/test.py and through the inferencer: equal files."""
     data = tmp_path / "shapes_vis"
-    make_shapes_vis(data, train_videos=1, valid_videos=1, length=(24, 24))
+    make_shapes_vis(data, 1, 1, length=(24, 24), version=SHAPES_VERSION)
     weights = find_weights(name, tmp_path)
     arguments = [name, weights, "--data-root", data]
     arguments += ["--work-dir", tmp_path / "run", "--out", tmp_path / "tested.json"]

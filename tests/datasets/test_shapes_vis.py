@@ -1,4 +1,4 @@
-"""ShapesVIS: its bytes, its tags, and that it is not trivial."""
+"""ShapesVIS: its bytes, its tags and its annotations; test_shapes_difficulty.py has its shares."""
 
 import hashlib
 import json
@@ -7,28 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pycocotools import mask as mask_utils
-from scipy.optimize import linear_sum_assignment
 
 from mmvis_plugin.datasets.shapes_vis import (
     EVENTS,
     SHAPES,
     TEXTURES,
-    VERSION,
     appearance,
     generate_video,
     make_shapes_vis,
+    track_annotations,
 )
-from mmvis_plugin.evaluation import evaluate_ytvis
 from mmvis_plugin.ytvis.categories import CATEGORIES
-
-NUM_VIDEOS = 60
-
-
-@pytest.fixture(scope="module")
-def valid(tmp_path_factory):
-    """The default validation split, as written to disk."""
-    root = tmp_path_factory.mktemp("shapes") / "shapes_vis"
-    return make_shapes_vis(root, train_videos=1, valid_videos=NUM_VIDEOS)["valid"]
 
 
 def test_same_arguments_write_the_same_bytes(tmp_path):
@@ -39,32 +28,60 @@ def test_same_arguments_write_the_same_bytes(tmp_path):
             if path.is_file()
         }
 
-    arguments = dict(train_videos=2, valid_videos=1, seed=3)
+    arguments = dict(train_videos=2, valid_videos=1, length=(24, 30), seed=3)
     make_shapes_vis(tmp_path / "a", **arguments)
     make_shapes_vis(tmp_path / "b", **arguments)
     make_shapes_vis(tmp_path / "more", **(arguments | dict(train_videos=3)))
     make_shapes_vis(tmp_path / "other", **(arguments | dict(seed=4)))
+    make_shapes_vis(tmp_path / "old", **arguments, version=1)
     first, second = digests(tmp_path / "a"), digests(tmp_path / "b")
     assert first == second
     frames = {name: digest for name, digest in first.items() if name.endswith("jpg")}
     assert frames.items() <= digests(tmp_path / "more").items()
     assert not set(frames.values()) & set(digests(tmp_path / "other").values())
+    assert not set(frames.values()) & set(digests(tmp_path / "old").values())
 
 
-def test_annotations_are_those_that_the_figures_were_measured_on(valid):
-    """docs/results.md holds for these bytes; other annotations are another version."""
+def digest(parts: list[bytes]) -> str:
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
-    def digest(path: Path) -> str:
-        dataset = json.loads(path.read_text())
-        content = json.dumps([dataset["videos"], dataset["annotations"]], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()
 
-    digests = VERSION, digest(valid), digest(valid.with_name("train.json"))
-    assert digests == (
-        "1.0",
-        "37ee017e5c698835268d871cb961e3c0c2dca1df16d65802b4b50e51ae11b4b7",
-        "9133117c9015f6103783063a41bc40a9fa7c631621b8e2e443a7b52f5c755826",  # first of 240 videos
-    )
+@pytest.mark.parametrize(
+    ("split", "count", "expected"),
+    [
+        ("valid", 60, "0d725790faec1e18b91204a36b2dbc971f4a441f9368134211f108a88ddccb54"),
+        ("train", 2, "7e7f25426d416323066e20ca4483bfa97d2d6fc536f1451801f699aec2d22ff2"),
+    ],
+)
+def test_version_1_has_the_annotations_that_its_figures_were_measured_on(split, count, expected):
+    """As version 1 wrote them before there was another one."""
+    parts = []
+    for index in range(count):
+        video = generate_video(0, split, index, (24, 36), (96, 128), 6, version=1, only_masks=True)
+        tracks = [
+            {key: value for key, value in track.items() if key != "tags"}
+            for track in track_annotations(video)
+        ]
+        parts.append(json.dumps([video.tags, tracks]).encode())
+    assert digest(parts) == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            (0, "train", 0, (24, 36), (96, 128), 6),
+            "82e3ad5e98f99c74db4e8361ef6ae8ec540cf288c7016bf31a51989271e99f96",
+        ),
+        (
+            (3, "valid", 1, (24, 30), (120, 200), 40),
+            "26388f9a6172d09c29bef05d70e8c3709edfc7f2ebf32e9afcc658a97f248724",
+        ),
+    ],
+)
+def test_version_1_has_the_frames_that_its_figures_were_measured_on(arguments, expected):
+    frames = generate_video(*arguments, version=1).frames
+    assert digest([frame.tobytes() for frame in frames]) == expected
 
 
 def test_splits_share_no_video():
@@ -72,36 +89,45 @@ def test_splits_share_no_video():
     assert not np.array_equal(train.frames[0], valid.frames[0])
 
 
-def test_each_tag_is_on_a_quarter_of_the_videos(valid):
-    tags = [set(video["tags"]) for video in json.loads(valid.read_text())["videos"]]
-    for event in EVENTS:
-        assert sum(event in found for found in tags) >= NUM_VIDEOS / 4, event
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """JSON of six validation videos, as written to disk."""
+    root = tmp_path_factory.mktemp("shapes") / "shapes_vis"
+    return json.loads(make_shapes_vis(root, 1, 6, length=(24, 40))["valid"].read_text())
 
 
-def test_tags_say_what_the_annotations_show(valid):
-    """Two of the tags can be read off the JSON alone: gaps at the border, and jumps."""
-    dataset = json.loads(valid.read_text())
-    tracks = {}
-    for annotation in dataset["annotations"]:
-        tracks.setdefault(annotation["video_id"], []).append(annotation["segmentations"])
-    for video in dataset["videos"]:
-        gap = jump = False
-        for track in tracks.get(video["id"], []):
-            seen = np.flatnonzero([mask is not None for mask in track])
-            gap |= bool((np.diff(seen) > 1).any())
-            for t in seen[:-1]:
-                if track[t + 1] is not None:
-                    jump |= bool(mask_utils.iou([track[t]], [track[t + 1]], [0])[0, 0] < 0.04)
-        if "leave_return" in video["tags"]:
-            assert gap
-        if jump:
-            assert "fast_motion" in video["tags"] or "occlusion" in video["tags"]
+def test_files_name_their_version(written, tmp_path):
+    assert written["info"] == dict(description="ShapesVIS valid", version="2.0", seed=0)
+    old = make_shapes_vis(tmp_path / "old", 1, 1, length=(24, 24), version=1)["train"]
+    content = json.loads(old.read_text())
+    assert content["info"]["version"] == "1.0"
+    assert "tags" not in content["annotations"][0]
 
 
-def test_annotations_agree_with_the_rendered_masks(valid):
-    dataset = json.loads(valid.read_text())
-    video = generate_video(0, "valid", 4, (24, 36), (96, 128), 6)
-    annotations = [a for a in dataset["annotations"] if a["video_id"] == 5]
+def test_tags_say_what_the_annotations_show(written):
+    """Two of the tags can be read off the masks alone: gaps and jumps."""
+    for video in written["videos"]:
+        tracks = [a for a in written["annotations"] if a["video_id"] == video["id"]]
+        of_tracks = set().union(*(track["tags"] for track in tracks))
+        of_tracks |= {"cut", "empty_opening"} & set(video["tags"])
+        assert video["tags"] == [event for event in EVENTS[2] if event in of_tracks]
+        for track in tracks:
+            masks = track["segmentations"]
+            seen = np.flatnonzero([mask is not None for mask in masks])
+            if "leave_return" in track["tags"]:
+                assert (np.diff(seen) > 1).any()
+            overlaps = [
+                mask_utils.iou([masks[t]], [masks[t + 1]], [0])[0, 0]
+                for t in seen[:-1]
+                if masks[t + 1] is not None
+            ]
+            if min(overlaps, default=1) < 0.04:
+                assert {"fast_motion", "occlusion", "cut"} & {*track["tags"], *video["tags"]}
+
+
+def test_annotations_agree_with_the_rendered_masks(written):
+    video = generate_video(0, "valid", 4, (24, 40), (96, 128), 6, only_masks=True)
+    annotations = [a for a in written["annotations"] if a["video_id"] == 5]
     tracks = iter(annotations)
     for n, label in enumerate(video.labels):
         areas = video.masks[:, n].sum((1, 2))
@@ -119,73 +145,6 @@ def test_annotations_agree_with_the_rendered_masks(valid):
             box = [xs.min(), ys.min(), np.ptp(xs) + 1, np.ptp(ys) + 1]
             assert annotation["bboxes"][t] == pytest.approx(box)
     assert next(tracks, None) is None
-
-
-def link_by_iou(tracks: list[list]) -> list[list]:
-    """Tracks that frame-to-frame mask IoU alone makes of perfect masks."""
-    length, linked, previous = len(tracks[0]), [], {}
-    for t in range(length):
-        masks = [track[t] for track in tracks if track[t] is not None]
-        current = {}
-        if masks and previous:
-            owners = list(previous)
-            ious = np.asarray(
-                mask_utils.iou(masks, [previous[o] for o in owners], [0] * len(owners))
-            )
-            for row, column in zip(*linear_sum_assignment(ious, maximize=True), strict=True):
-                if ious[row, column] > 0.05:
-                    current[owners[column]] = masks[row]
-        for mask in masks:
-            if not any(mask is taken for taken in current.values()):
-                current[len(linked)] = mask
-                linked.append([None] * length)
-        for owner, mask in current.items():
-            linked[owner][t] = mask
-        previous = current
-    return linked
-
-
-def test_linking_perfect_masks_by_iou_loses_a_tenth_of_ap(valid):
-    dataset = json.loads(valid.read_text())
-    results = []
-    for video in dataset["videos"]:
-        for category in {a["category_id"] for a in dataset["annotations"]}:
-            tracks = [
-                a["segmentations"]
-                for a in dataset["annotations"]
-                if a["video_id"] == video["id"] and a["category_id"] == category
-            ]
-            if tracks:
-                results += [
-                    dict(
-                        video_id=video["id"],
-                        category_id=category,
-                        score=sum(mask is not None for mask in track) / video["length"],
-                        segmentations=track,
-                    )
-                    for track in link_by_iou(tracks)
-                ]
-    assert evaluate_ytvis(dataset, results)["AP"] < 0.9
-
-
-def test_mean_colour_says_nothing_about_the_class():
-    """Nearest neighbours in mean colour are right about as often as chance, one in six."""
-    colours, labels = [], []
-    for index in range(150):
-        video = generate_video(1, "train", index, (24, 24), (96, 128), 6)
-        for n, label in enumerate(video.labels):
-            t = int(video.masks[:, n].sum((1, 2)).argmax())
-            if video.masks[t, n].any():
-                colours.append(video.frames[t][video.masks[t, n]].mean(0))
-                labels.append(label)
-    colours, labels = np.array(colours), np.array(labels)
-    distances = ((colours[:, None] - colours) ** 2).sum(-1)
-    np.fill_diagonal(distances, np.inf)
-    neighbours = labels[np.argsort(distances, axis=1)[:, :5]]
-    votes = (neighbours[:, :, None] == np.arange(6)).sum(1).argmax(1)
-    chance = 1 / 6
-    error = np.sqrt(chance * (1 - chance) / len(labels))
-    assert (votes == labels).mean() < chance + 4 * error
 
 
 def test_textures_mix_both_colours_alike_on_every_shape():
@@ -209,6 +168,7 @@ def test_benchmark_categories_all_look_different(categories):
         (dict(size=(32, 128)), "at least 64"),
         (dict(train_videos=0), "at least one video"),
         (dict(categories="coco"), "choose one of"),
+        (dict(version=3), "version is 3; choose one of 1, 2"),
     ],
 )
 def test_wrong_arguments_are_named(tmp_path, arguments, message):
@@ -225,5 +185,5 @@ def test_an_existing_folder_is_not_overwritten(tmp_path):
 def test_an_empty_folder_may_be_linked(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "data").symlink_to(tmp_path / "disk")
-    written = make_shapes_vis(tmp_path / "data", train_videos=1, valid_videos=1)
+    written = make_shapes_vis(tmp_path / "data", 1, 1, length=(24, 24))
     assert written["valid"] == tmp_path / "data" / "valid.json" and written["valid"].is_file()

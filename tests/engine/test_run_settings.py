@@ -20,7 +20,7 @@ def test_missing_data_tells_what_makes_it(cfg, tmp_path, monkeypatch):
     ):
         run_settings.require_data(cfg, ["train_dataloader"])
     large = Config(dict(train_dataloader=dict(dataset=dataset("data/shapes_vis_large/"))))
-    with pytest.raises(ConfigError, match=r"--out data/shapes_vis_large --videos 1200 60\. If"):
+    with pytest.raises(ConfigError, match=r"--out data/shapes_vis_large --videos 1200\. If"):
         run_settings.require_data(large, ["train_dataloader"])
     root = tmp_path / "ytvis"
     set_data_root(cfg, [str(root)])

@@ -10,7 +10,7 @@ from pathlib import Path
 import command_line
 import pytest
 import torch
-from scripts import load_script
+from scripts import SHAPES_VERSION, load_script
 
 from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
 
@@ -154,7 +154,7 @@ def finish(start):
 def shapes(tmp_path_factory):
     """Folder with a ShapesVIS of two training and three validation videos, the latter cut short."""
     root = tmp_path_factory.mktemp("data") / "shapes_vis"
-    make_shapes_vis(root, train_videos=2, valid_videos=3, length=(24, 24))
+    make_shapes_vis(root, 2, 3, length=(24, 24), version=SHAPES_VERSION)
     path = root / "valid.json"
     content = json.loads(path.read_text())
     for video in content["videos"]:

@@ -286,7 +286,7 @@ def write_video(path: Path, size: tuple[int, int], num_frames: int) -> None:
     from mmvis_plugin.ytvis.categories import SHAPES
 
     length = (CLIP_LENGTH, CLIP_LENGTH)
-    clip = generate_video(0, "valid", 0, length, CLIP_SIZE, len(SHAPES)).frames
+    clip = generate_video(0, "valid", 0, length, CLIP_SIZE, len(SHAPES), version=1).frames
     there_and_back = cycle([*clip, *clip[-2:0:-1]])
     with VideoWriter(path, 25, size[::-1]) as writer:
         for frame in islice(there_and_back, num_frames):

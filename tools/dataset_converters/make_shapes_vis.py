@@ -2,49 +2,72 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from pathlib import Path
 
-from tqdm import tqdm
-
-from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
-from mmvis_plugin.ytvis.categories import CATEGORIES
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tools/
+from command_line import make_parser, positive, progress, run
 
 EXAMPLES = """examples:
   python tools/dataset_converters/make_shapes_vis.py
+  python tools/dataset_converters/make_shapes_vis.py --version 1 --out data/shapes_vis_v1
   python tools/dataset_converters/make_shapes_vis.py --out data/shapes_as_ytvis19 \\
       --categories ytvis19 --size 360 640 --videos 8 4
 """
 
 
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+def main() -> None:
+    args = parse_args()
+    # Imported here, so that --help does not wait for PyTorch and MMDetection.
+    from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
+
+    paths = make_shapes_vis(
+        args.out,
+        *args.videos,
+        length=args.length,
+        size=tuple(args.size),
+        seed=args.seed,
+        categories=args.categories,
+        version=args.version,
+        progress=lambda videos, total: progress(videos, "video", total, f"writing {args.out}"),
     )
+    for split, path in paths.items():
+        print(f"{split}: {path}")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument(
         "--out",
         default="data/shapes_vis",
         metavar="FOLDER",
-        help="folder to write (default: %(default)s)",
+        help="folder to write, new or empty (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--version",
+        type=int,
+        choices=(1, 2),
+        default=2,
+        help="version of the dataset; a config names the one it is for (default: %(default)s)",
     )
     parser.add_argument(
         "--videos",
-        type=int,
-        nargs=2,
-        default=(240, 60),
+        type=positive,
+        nargs="+",
+        default=[240],
         metavar=("TRAIN", "VALID"),
-        help="number of training and validation videos (default: 240 60)",
+        help="number of training and, optionally, validation videos "
+        "(default: 240 120, of version 1 240 60)",
     )
     parser.add_argument(
         "--length",
-        type=int,
+        type=positive,
         nargs=2,
-        default=(24, 36),
         metavar=("SHORTEST", "LONGEST"),
-        help="frames of a video (default: 24 36)",
+        help="frames of a video (default: 24 60, of version 1 24 36)",
     )
     parser.add_argument(
         "--size",
-        type=int,
+        type=positive,
         nargs=2,
         default=(96, 128),
         metavar=("HEIGHT", "WIDTH"),
@@ -55,41 +78,20 @@ def parse_args() -> argparse.Namespace:
         type=int,
         default=0,
         metavar="N",
-        help="of the drawing; the same seed gives the same bytes (default: %(default)s)",
+        help="random seed; the same seed writes the same bytes (default: %(default)s)",
     )
     parser.add_argument(
         "--categories",
-        choices=sorted(CATEGORIES),
+        choices=("ovis", "shapes", "ytvis19", "ytvis21"),
         default="shapes",
-        help="category list: its own, or a benchmark's, so that the benchmark's configs run on it "
-        "(default: %(default)s)",
+        help="category list: its own, or one of a benchmark, so that the benchmark's configs run "
+        "on it (default: %(default)s)",
     )
-    return parser.parse_args()
-
-
-def main() -> int:
-    args = parse_args()
-
-    def progress(videos: Iterator, total: int) -> Iterator:
-        return tqdm(videos, total=total, desc=f"writing {args.out}", unit="video")
-
-    try:
-        paths = make_shapes_vis(
-            args.out,
-            *args.videos,
-            length=tuple(args.length),
-            size=tuple(args.size),
-            seed=args.seed,
-            categories=args.categories,
-            progress=progress,
-        )
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for split, path in paths.items():
-        print(f"{split}: {path}")
-    return 0
+    args = parser.parse_args()
+    if len(args.videos) > 2:
+        parser.error("--videos takes one or two numbers: TRAIN VALID")
+    return args
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -1,5 +1,6 @@
 # ShapesVIS (tools/dataset_converters/make_shapes_vis.py) at its own size. Methods override the
-# frame sampling of the training pipeline.
+# frame sampling of the training pipeline. Data and weights of another version are refused.
+_version = 1
 data_root = "data/shapes_vis/"
 
 train_pipeline = [
@@ -37,6 +38,7 @@ train_dataloader = dict(
         data_root=data_root,
         ann_file="train.json",
         data_prefix=dict(img_path="train/JPEGImages/"),
+        metainfo=dict(dataset_version=_version),
         pipeline=train_pipeline,
     ),
 )
@@ -50,6 +52,7 @@ val_dataloader = dict(
         data_root=data_root,
         ann_file="valid.json",
         data_prefix=dict(img_path="valid/JPEGImages/"),
+        metainfo=dict(dataset_version=_version),
         test_mode=True,
         pipeline=test_pipeline,
     ),
