@@ -53,17 +53,17 @@ def parse_args() -> argparse.Namespace:
         "--videos",
         type=positive,
         nargs="+",
-        default=[240],
+        default=[],
         metavar=("TRAIN", "VALID"),
-        help="number of training and, optionally, validation videos "
-        "(default: 240 120, of version 1 240 60)",
+        help="number of training and, if given, validation videos (default: 240 120; for version 1 "
+        "240 60)",
     )
     parser.add_argument(
         "--length",
         type=positive,
         nargs=2,
         metavar=("SHORTEST", "LONGEST"),
-        help="frames of a video (default: 24 60, of version 1 24 36)",
+        help="frames of a video (default: 24 60; for version 1 24 36)",
     )
     parser.add_argument(
         "--size",
