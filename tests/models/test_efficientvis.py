@@ -92,8 +92,6 @@ def test_state_is_bounded_by_the_clip():
         final = model.step(state, frames[t : t + 1], metas(40)[t : t + 1])
         assert [f.frame_id for f in final] == (list(range(t - 3, t + 1)) if t % T == 3 else [])
         assert len(state.frames) < T
-        # An identity is kept once it is a track; those that came to nothing are forgotten.
-        assert set(state.scores) <= state.shown | set(state.links.ids.tolist())
         if t % T == T - 2:
             most.append(state_bytes(state))
     assert max(most) - min(most) <= 8 * len(state.scores) * 6
@@ -162,59 +160,55 @@ class Recorder:
 
 def test_a_clip_starts_from_the_mean_queries_of_the_one_before(model, monkeypatch):
     calls = Recorder(model.tracklet_head, monkeypatch)
-    run(model, video(0, 10), 10)
+    results, _ = run(model, video(0, 10), 10)
     assert len(calls.given) == 3 and calls.out[2].shape[2] == 2  # a clip of the last two frames
-    assert torch.equal(calls.given[0][0], model.tracklet_head.initial_queries)
+    initial = model.tracklet_head.initial_queries
+    assert torch.equal(calls.given[0][0], initial)
     for k in (1, 2):
-        assert torch.equal(calls.given[k], calls.out[k - 1].mean(2))
+        before = [i for f in results[: k * T] for i in f.pred_track_instances.instances_id.tolist()]
+        for query in range(N):
+            held = query in before  # nothing is reset here: a query's number is its identity
+            expected = calls.out[k - 1][0, query].mean(0) if held else initial[query]
+            assert torch.equal(calls.given[k][0, query], expected)
         # Proposals start anew in every clip.
         first = calls.predictions[k][0]
         assert first.boxes.shape == (1, N, (4, 4, 2)[k], 4)
 
 
-def test_scores_are_means_of_the_foreground_probability(model, monkeypatch):
+def test_scores_are_means_over_the_frames_of_a_track(model, monkeypatch):
     calls = Recorder(model.tracklet_head, monkeypatch)
     results, tracks = run(model, video(0, 10), 10)
     logits = torch.cat([p[-1].logits[0] for p in calls.predictions], dim=1)
-    means = logits.softmax(-1)[..., :-1].mean(1)
+    probabilities = logits.softmax(-1)[..., :-1]
+    listed = [set(f.pred_track_instances.instances_id.tolist()) for f in results]
+    assert any(len(ids) < len(set.union(*listed)) for ids in listed), "some track is away"
     for track, label, score in zip(
         tracks.instances_id.tolist(), tracks.labels.tolist(), tracks.scores.tolist(), strict=True
     ):
-        assert label == int(means[track].argmax())
-        assert score == pytest.approx(float(means[track].max()), rel=1e-5)
-    present = logits.argmax(-1) < 6
-    for t, frame in enumerate(results):
-        shown = set(frame.pred_track_instances.instances_id.tolist())
-        assert shown <= set(present[:, t].nonzero()[:, 0].tolist())
+        mean = probabilities[track, [t for t, ids in enumerate(listed) if track in ids]].mean(0)
+        assert label == int(mean.argmax())
+        assert score == pytest.approx(float(mean.max()), rel=1e-5)
 
 
-def test_gone_queries_are_reset_with_new_identities(monkeypatch):
+def test_queries_of_nothing_are_free_and_gone_ones_are_reset(monkeypatch):
+    """Query 1 never holds anything; query 3 holds something in the first clip only."""
     model = build(linking=dict(type="QueryLinking", reset_after=2))
     calls = Recorder(model.tracklet_head, monkeypatch)
-    for stage in model.tracklet_head.stages:  # background for queries 1 and 3, whatever they see
-        monkeypatch.setattr(stage, "classify", lambda features: fixed_logits(features, [1, 3]))
+    background = [1]
+    for stage in model.tracklet_head.stages:
+        monkeypatch.setattr(stage, "classify", lambda f: fixed_logits(f, background))
     state, ids = model.start_video({}), []
-    facts = metas(6 * T)
-    for k in range(6):
+    facts = metas(5 * T)
+    for k in range(5):
         ids.append(state.links.ids.tolist())
-        chunk = slice(k * T, (k + 1) * T)
-        model.step(state, video(k, T), facts[chunk])
-    assert ids == [
-        [0, 1, 2, 3, 4],
-        [0, 1, 2, 3, 4],
-        [0, 5, 2, 6, 4],
-        [0, 5, 2, 6, 4],
-        [0, 7, 2, 8, 4],
-        [0, 7, 2, 8, 4],
-    ]
+        model.step(state, video(k, T), facts[k * T : (k + 1) * T])
+        background[1:] = [3]
+    assert ids == [[0, 1, 2, 3, 4]] * 3 + [[0, 1, 2, 5, 4]] * 2
     initial = model.tracklet_head.initial_queries
-    for k, given in enumerate(calls.given):
-        starts_anew = (given[0] == initial).all(1).tolist()
-        reset = k % 2 == 0
-        assert starts_anew == ([True] * N if k == 0 else [False, reset, False, reset, False])
+    starts_anew = [(given[0] == initial).all(1).nonzero()[:, 0].tolist() for given in calls.given]
+    assert starts_anew == [[0, 1, 2, 3, 4], [1], [1], [1, 3], [1, 3]]
     _, tracks = model.finish(state)
-    assert tracks.instances_id.tolist() == [0, 2, 4]
-    assert set(state.scores) <= {0, 2, 4, 7, 8}
+    assert tracks.instances_id.tolist() == [0, 2, 3, 4]
 
 
 def fixed_logits(features, background):
@@ -307,6 +301,7 @@ def training(model):
 def test_a_pair_is_trained_with_one_assignment(training, monkeypatch):
     """Object 1 is in both clips and keeps its query; 2 is in the first only, 0 in the second."""
     model = training
+    monkeypatch.setattr(model, "late_share", 0.0)
     calls = Recorder(model.tracklet_head, monkeypatch)
     assignments = []
     assign = model.criterion.assign
@@ -320,16 +315,33 @@ def test_a_pair_is_trained_with_one_assignment(training, monkeypatch):
         f"clip{c}.s{s}.loss_{x}" for c in (1, 2) for s in range(4) for x in terms
     }
 
-    assert torch.equal(calls.given[1], calls.out[0].mean(2))
     first, second = assignments[:4], assignments[4:]
+    held = torch.zeros(N, dtype=torch.bool)
+    held[first[-1][1:]] = True
+    assert torch.equal(calls.given[1][0, held], calls.out[0].mean(2)[0, held])
+    assert torch.equal(calls.given[1][0, ~held], model.tracklet_head.initial_queries[~held])
     assert all(a[0] == -1 and (a[1:] >= 0).all() for a in first)
     for assignment in second:
         assert assignment[1:].tolist() == first[-1][1:].tolist()
         assert assignment[0] >= 0 and assignment[0] not in first[-1]
 
     sum(value for name, value in losses.items() if name.startswith("clip2")).backward()
-    gradient = calls.out[0].grad[0]
+    gradient = calls.out[0].grad[0, held]
     assert (gradient.abs().sum(-1) > 0).all(), "the second clip trains the queries of the first"
+
+
+def test_objects_treated_as_late_are_taken_up_by_free_queries(training, monkeypatch):
+    model = training
+    monkeypatch.setattr(model, "late_share", 1.0)
+    calls = Recorder(model.tracklet_head, monkeypatch)
+    assignments = []
+    assign = model.criterion.assign
+    monkeypatch.setattr(
+        model.criterion, "assign", lambda *a: assignments.append(assign(*a)[0]) or [assignments[-1]]
+    )
+    model.loss(video(7, 2 * T)[None], [clip_pair([[1, 2]] * 2 * T)])
+    assert torch.equal(calls.given[1][0], model.tracklet_head.initial_queries)
+    assert all((assignment >= 0).all() for assignment in assignments)
 
 
 def test_every_parameter_learns_from_a_pair(training):

@@ -18,7 +18,7 @@ from mmvis_plugin.ytvis.rle import encode_masks
 
 from ..layers.clip_targets import clip_targets, cut_clips, sample_instances
 from ..video_segmentor import StreamState, VideoSegmentor, tracked_frame
-from .linking import ClipTracklets, HandCraftLinks, QueryLinks
+from .linking import ClipTracklets, HandCraftLinks, QueryLinks, carried_queries
 from .tracklet_head import TrackletPredictions, mean_over_time
 
 
@@ -30,15 +30,16 @@ class EfficientVISState(StreamState):
         links: What the next clip starts from, and the identities.
         frames: Frames of the clip that is being filled, each (3, H, W).
         metas: Their metainfo.
-        scores: For each identity the (K,) sum of its class probabilities in all frames so far.
-        shown: Identities that were present in a frame: the tracks.
+        scores: For each track the (K,) sum of its class probabilities over the frames in which it
+            is present.
+        num_present: For each track the number of these frames.
     """
 
     links: QueryLinks | HandCraftLinks
     frames: list[Tensor] = field(default_factory=list)
     metas: list[dict] = field(default_factory=list)
     scores: dict[int, Tensor] = field(default_factory=dict)
-    shown: set[int] = field(default_factory=set)
+    num_present: dict[int, int] = field(default_factory=dict)
 
 
 @MODELS.register_module()
@@ -48,9 +49,9 @@ class EfficientVIS(VideoSegmentor):
     A clip is segmented by N tracklet queries in M stages. The queries that come out, averaged over
     time, are those that the next clip starts from, so that a query stays with its instance.
 
-    A track's class is the one with the largest mean probability over all frames of the video, its
-    score that mean; before its identity is given the track is absent, with probability 0. Where
-    background is the most probable the track has no mask in a frame (our readings).
+    A track's class is the one with the largest mean probability over the frames in which the
+    track is present, its score that mean. Where background is the most probable, the track has no
+    mask in a frame (our readings).
 
     Args:
         backbone: Config of the backbone, which runs frame by frame.
@@ -61,13 +62,16 @@ class EfficientVIS(VideoSegmentor):
             (``ClipSample``).
         linking: Config of :class:`QueryLinking` (the method) or :class:`HandCraftLinking` (the
             comparison of Table 1d).
+        late_share: Share of the objects in the first clip of a pair that training treats as if
+            they entered in the second one: their queries are set to q* between the clips, so that
+            free queries learn to take up objects beside queries that hold one (our reading).
         frames_per_batch: Frames that go through the backbone together at test time.
         mask_threshold: Probability from which a pixel belongs to the mask.
         data_preprocessor: Config of a ``TrackDataPreprocessor``.
         init_cfg: Initialisation config.
 
     Raises:
-        ValueError: ``clip_length`` is not positive.
+        ValueError: ``clip_length`` is not positive, or ``late_share`` is not in [0, 1].
     """
 
     def __init__(
@@ -78,6 +82,7 @@ class EfficientVIS(VideoSegmentor):
         criterion: dict,
         clip_length: int = 36,
         linking: dict | None = None,
+        late_share: float = 0.2,
         frames_per_batch: int = 9,
         mask_threshold: float = 0.5,
         data_preprocessor: dict | None = None,
@@ -91,7 +96,10 @@ class EfficientVIS(VideoSegmentor):
         self.tracklet_head = MODELS.build(tracklet_head)
         self.criterion = MODELS.build(criterion)
         self.linking = TASK_UTILS.build(linking or dict(type="QueryLinking"))
+        if not 0 <= late_share <= 1:
+            raise ValueError(f"late_share must be in [0, 1], got {late_share}")
         self.clip_length = clip_length
+        self.late_share = late_share
         self.frames_per_batch = frames_per_batch
         self.mask_threshold = mask_threshold
 
@@ -99,6 +107,8 @@ class EfficientVIS(VideoSegmentor):
 
     def loss(self, inputs: Tensor, data_samples: list[TrackDataSample]) -> dict[str, Tensor]:
         """Losses of every stage on every clip; the second clip goes on where the first one ends.
+
+        As at test time, queries that hold no instance are q* in the second clip.
 
         Args:
             inputs: (B, T or 2T, 3, H, W) normalised frames of one or two clips.
@@ -125,6 +135,10 @@ class EfficientVIS(VideoSegmentor):
             clips, real = cut_clips(data_samples, first, self.clip_length)
             length = real.shape[1]
             valid = None if real.all() else real.to(inputs.device)
+            if known is not None:
+                known = forget(known, self.late_share)
+                initial = self.tracklet_head.initial_queries
+                queries = carried_queries(queries, holding(known, len(initial)), initial)
             x = self.extract_feat(inputs[:, first : first + length].flatten(0, 1))
             predictions, queries = self.tracklet_head(x, queries, image_sizes, valid)
             queries = mean_over_time(queries, valid)
@@ -183,8 +197,8 @@ class EfficientVIS(VideoSegmentor):
     def last_frames(self, state: EfficientVISState) -> tuple[list[DetDataSample], InstanceData]:
         """The last clip, which may be a short one, and the tracks of the video."""
         final = self._close_clip(state) if state.frames else []
-        ids = sorted(state.shown)
-        means = [state.scores[track] / state.num_frames for track in ids]
+        ids = sorted(state.scores)
+        means = [state.scores[track] / state.num_present[track] for track in ids]
         best = (torch.stack(means) if means else torch.zeros(0, 1)).max(1)
         return final, InstanceData(
             instances_id=torch.tensor(ids, dtype=torch.long),
@@ -251,13 +265,34 @@ class EfficientVIS(VideoSegmentor):
 
     def _count(self, state: EfficientVISState, clip: ClipTracklets, ids: Tensor) -> None:
         """Add a clip to what its tracks' classes and scores are the means of."""
-        state.shown |= set(ids[clip.present.any(1)].tolist())
-        totals = clip.probabilities[..., :-1].sum(1)
-        for query, track in enumerate(ids.tolist()):
-            if track >= 0:
-                state.scores[track] = state.scores.get(track, 0) + totals[query]
-        kept = state.shown | set(state.links.ids.tolist())  # others came to nothing
-        state.scores = {track: total for track, total in state.scores.items() if track in kept}
+        present = clip.present.sum(1)
+        totals = (clip.probabilities[..., :-1] * clip.present[..., None]).sum(1)
+        for query in present.nonzero()[:, 0].tolist():
+            track = int(ids[query])
+            state.scores[track] = state.scores.get(track, 0) + totals[query]
+            state.num_present[track] = state.num_present.get(track, 0) + int(present[query])
+
+
+def forget(known: list[Tensor], share: float) -> list[Tensor]:
+    """Take the queries of some objects away, each with probability ``share``.
+
+    Args:
+        known: Per clip (G,) query of each object, -1 for none.
+        share: In [0, 1].
+
+    Returns:
+        The same with -1 for the objects that are forgotten.
+    """
+    chosen = [torch.rand(len(queries)).to(queries.device) < share for queries in known]
+    return [queries.masked_fill(c, -1) for queries, c in zip(known, chosen, strict=True)]
+
+
+def holding(known: list[Tensor], num_queries: int) -> Tensor:
+    """(B, N) bool, which queries hold an object, from B times (G,) ``known`` queries."""
+    held = torch.zeros(len(known), num_queries, dtype=torch.bool, device=known[0].device)
+    for row, queries in zip(held, known, strict=True):
+        row[queries[queries >= 0]] = True
+    return held
 
 
 def track_labels(state: EfficientVISState, ids: Tensor) -> Tensor:

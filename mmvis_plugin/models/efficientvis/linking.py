@@ -51,6 +51,7 @@ class QueryLinks:
         queries: (N, C) what the next clip starts from.
         ids: (N,) identity of each query.
         num_ids: Identities given so far.
+        held: (N,) bool, whether the query has found an instance since it was set to q*.
         clips_without: (N,) clips since the query last found its instance.
     """
 
@@ -58,6 +59,7 @@ class QueryLinks:
     queries: Tensor
     ids: Tensor
     num_ids: int
+    held: Tensor
     clips_without: Tensor
 
 
@@ -66,11 +68,13 @@ class QueryLinking:
     """A query is an identity: nothing is matched.
 
     A clip starts from the queries that came out of the clip before. A query has its identity from
-    the moment it is set to q*; one that has not found its instance for ``reset_after`` clips is
-    set to q* again, with a new identity, to be free for an object to come.
+    the moment it is set to q*. A query that has not found an instance yet is q* in the next clip,
+    too, free for an object to come (our reading: what a query of nothing becomes is not told).
+    A query whose instance has been away for ``reset_after`` clips is set to q* again, with a new
+    identity.
 
     Args:
-        reset_after: Clips in a row without the instance after which a query is reset. The paper
+        reset_after: Clips in a row without its instance after which a query is reset. The paper
             says "many clips".
 
     Raises:
@@ -90,21 +94,35 @@ class QueryLinking:
             queries=initial_queries,
             ids=torch.arange(count),
             num_ids=count,
+            held=torch.zeros(count, dtype=torch.bool),
             clips_without=torch.zeros(count, dtype=torch.long),
         )
 
     def link(self, links: QueryLinks, clip: ClipTracklets) -> Tensor:
         """(N,) identities of the clip's tracklets."""
-        ids = links.ids
-        links.clips_without = torch.where(clip.present.any(1), 0, links.clips_without + 1)
-        reset = links.clips_without >= self.reset_after
-        links.queries = torch.where(
-            reset.to(clip.queries.device)[:, None], links.initial_queries, clip.queries
-        )
+        ids, found = links.ids, clip.present.any(1)
+        links.held = links.held | found
+        links.clips_without = torch.where(found, 0, links.clips_without + 1)
+        reset = links.held & (links.clips_without >= self.reset_after)
+        links.held = links.held & ~reset
+        links.queries = carried_queries(clip.queries, links.held, links.initial_queries)
         links.ids = torch.where(reset, links.num_ids - 1 + reset.cumsum(0), ids)
         links.num_ids += int(reset.sum())
-        links.clips_without[reset] = 0
         return ids
+
+
+def carried_queries(queries: Tensor, held: Tensor, initial_queries: Tensor) -> Tensor:
+    """What the next clip starts from: the queries that hold an instance, and q* for all others.
+
+    Args:
+        queries: (..., N, C) that came out of the clip, averaged over time.
+        held: (..., N) bool.
+        initial_queries: (N, C) q*.
+
+    Returns:
+        (..., N, C).
+    """
+    return torch.where(held.to(queries.device)[..., None], queries, initial_queries)
 
 
 @dataclass
