@@ -12,7 +12,7 @@ DATA = data/shapes_vis
 MAKE_SHAPES = $(PY) tools/dataset_converters/make_shapes_vis.py \
 	--version $$(sed -n 's/^_version = //p' configs/_base_/datasets/shapes.py)
 
-.PHONY: help setup quickstart web test test-gpu test-openmmlab lint weights clean
+.PHONY: help setup quickstart web test test-gpu test-openmmlab lint docs weights clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -61,6 +61,15 @@ lint: setup  ## ruff's checks and formatting
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
 
+# An environment of its own, on Python 3.11 or 3.12: it needs neither PyTorch nor MMDetection.
+.venv-docs/made: requirements/docs.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet -r $<
+	touch $@
+
+docs: .venv-docs/made  ## the documentation site, in build/docs
+	.venv-docs/bin/mkdocs build --strict
+
 # $(call train_and_publish,CONFIG,NAME): trains a config and publishes weights/NAME.pth with its
 # provenance. A copy stays beside the training until all weights are made, so that after an
 # interruption `make weights` goes on with the training that it fell into.
@@ -99,6 +108,6 @@ weights: setup $(DATA)/valid.json $(DATA)_large/valid.json  ## train the shipped
 	rm -f work_dirs/weights/*/published.pth  # the next time all are trained anew
 
 clean:  ## remove the environments and caches; data/ and work_dirs/ stay
-	rm -rf .venv .venv-openmmlab build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-openmmlab .venv-docs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -path ./data -prune -o -path ./work_dirs -prune -o -name __pycache__ -type d \
 		-exec rm -rf {} +
