@@ -9,7 +9,6 @@ import re
 from pathlib import Path
 
 import yaml
-from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
@@ -27,6 +26,8 @@ def sources() -> dict[str, str]:
 
 
 def on_files(files, config):
+    from mkdocs.structure.files import File  # the tests, which use the rest, do without MkDocs
+
     for page, source in sources().items():
         text = (ROOT / source).read_text(encoding="utf-8")
         text = notebook_text(text) if source.endswith(".ipynb") else text
