@@ -97,7 +97,8 @@ def find_config(config: str | os.PathLike) -> Path:
 
 def shipped_configs() -> dict[str, Path]:
     """The configs that come with the package, by name."""
-    return {path.stem: path for path in (resource_root() / "configs").glob("[!_]*/*.py")}
+    files = (resource_root() / "configs").glob("[!_]*/**/*.py")
+    return {path.stem: path for path in files}
 
 
 def set_options(cfg: Config, options: dict[str, Any]) -> None:

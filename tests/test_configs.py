@@ -56,7 +56,14 @@ def find_configs():
 
 
 CONFIGS, MODEL_KEYS = find_configs()
-FOLDERS = sorted({path.parent for path in CONFIGS})
+
+
+def method_folder(config):
+    """The folder of a config's method; ablations are in a folder below it."""
+    return config.parents[1] if config.parent.name == "ablations" else config.parent
+
+
+FOLDERS = sorted({method_folder(path) for path in CONFIGS})
 
 
 def each(paths):
@@ -100,14 +107,14 @@ def methods_of(folder):
 def test_name_follows_the_convention(path):
     """<method>_<backbone>[_<variant>]_<dataset>.py, in the folder of the method."""
     backbone = r"([a-z]+\d+[a-z0-9-]*|swin-[a-z])"
-    pattern = rf"{methods_of(path.parent)}_{backbone}(_[a-z0-9-]+)?_({'|'.join(DATASETS)})"
+    pattern = rf"{methods_of(method_folder(path))}_{backbone}(_[a-z0-9-]+)?_({'|'.join(DATASETS)})"
     assert re.fullmatch(pattern, path.stem)
 
 
 @each(FOLDERS)
 def test_readme_names_every_config(path):
     readme = (path / "README.md").read_text()
-    missing = [config.name for config in path.glob("*.py") if config.name not in readme]
+    missing = [config.name for config in path.rglob("*.py") if config.name not in readme]
     assert not missing
 
 
@@ -116,7 +123,7 @@ def test_readme_names_no_config_that_does_not_exist(path):
     readme = (path / "README.md").read_text()
     named = set(re.findall(rf"\b{methods_of(path)}_[\w-]*\.py", readme))
     assert named
-    assert named <= {config.name for config in path.glob("*.py")}
+    assert named <= {config.name for config in path.rglob("*.py")}
 
 
 @each(CONFIGS)

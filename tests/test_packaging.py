@@ -135,7 +135,7 @@ class TestWheel:
             "from mmvis_plugin.files import resource_root\n"
             "root = resource_root()\n"
             "assert (root / 'weights/made_for_this_test.pth').is_file()\n"
-            "for file in root.glob('configs/[!_]*/*.py'):\n"
+            "for file in root.glob('configs/[!_]*/**/*.py'):\n"
             "    Config.fromfile(file)\n"
             "print(root)\n"
         )

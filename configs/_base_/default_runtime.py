@@ -14,8 +14,8 @@ env_cfg = dict(
     dist_cfg=dict(backend="nccl"),
 )
 
-vis_backends = [dict(type="LocalVisBackend")]
-visualizer = dict(type="Visualizer", vis_backends=vis_backends, name="visualizer")
+_vis_backends = [dict(type="LocalVisBackend")]
+visualizer = dict(type="Visualizer", vis_backends=_vis_backends, name="visualizer")
 
 log_level = "INFO"
 load_from = None

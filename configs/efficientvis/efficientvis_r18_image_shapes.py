@@ -8,42 +8,34 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
-weights = "{{ fileDirname }}/../../weights/mask_rcnn_r18_shapes.pth"
+_weights = "{{ fileDirname }}/../../weights/mask_rcnn_r18_shapes.pth"
 model = dict(
-    backbone=dict(init_cfg=dict(type="Pretrained", checkpoint=weights, prefix="backbone.")),
-    neck=dict(init_cfg=dict(type="Pretrained", checkpoint=weights, prefix="neck.")),
+    backbone=dict(init_cfg=dict(type="Pretrained", checkpoint=_weights, prefix="backbone.")),
+    neck=dict(init_cfg=dict(type="Pretrained", checkpoint=_weights, prefix="neck.")),
     clip_length=1,
     # The queries of a frame say nothing about the next one yet.
     linking=dict(_delete_=True, type="HandCraftLinking", min_affinity=0.5),
 )
 
 # More videos than the methods get, as for configs/mask_rcnn/mask_rcnn_r18_shapes.py.
-train_pipeline = [
+_train_pipeline = [
     dict(type="ClipSample", clip_length=1, num_clips=1),
-    _base_.train_pipeline[1],
+    _base_._train_pipeline[1],
     dict(type="PackTrackInputs", meta_keys=("is_padding",)),
 ]
 train_dataloader = dict(
-    batch_size=12, dataset=dict(data_root="data/shapes_vis_large/", pipeline=train_pipeline)
+    batch_size=12, dataset=dict(data_root="data/shapes_vis_large/", pipeline=_train_pipeline)
 )
 
-max_iters = 3000
-warmup_iters = 300
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 optim_wrapper = dict(
     optimizer=dict(lr=5e-4),
     paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1), neck=dict(lr_mult=0.2))),
     clip_grad=dict(max_norm=1.0),
 )
+train_cfg = dict(max_iters=3000, val_interval=3000)
+_warmup, _annealing = _base_.param_scheduler
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.04, by_epoch=False, begin=0, end=warmup_iters),
-    dict(
-        type="CosineAnnealingLR",
-        eta_min_ratio=1e-3,
-        by_epoch=False,
-        begin=warmup_iters,
-        end=max_iters,
-        T_max=max_iters - warmup_iters,
-    ),
+    dict(_warmup, end=300),
+    dict(_annealing, begin=300, end=3000, T_max=2700),
 ]
 auto_scale_lr = dict(base_batch_size=12)

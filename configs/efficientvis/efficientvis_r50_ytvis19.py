@@ -4,22 +4,23 @@
 _base_ = [
     "../_base_/models/efficientvis_r50_fpn.py",
     "../_base_/datasets/ytvis19.py",
+    "../_base_/schedules/iterations.py",
     "../_base_/default_runtime.py",
 ]
 
-weights = (
+_weights = (
     "https://download.openmmlab.com/mmdetection/v2.0/queryinst/"
     "queryinst_r50_fpn_mstrain_480-800_3x_coco/"
     "queryinst_r50_fpn_mstrain_480-800_3x_coco_20210901_103643-7837af86.pth"
 )
 model = dict(
-    backbone=dict(init_cfg=dict(type="Pretrained", checkpoint=weights, prefix="backbone.")),
-    neck=dict(init_cfg=dict(type="Pretrained", checkpoint=weights, prefix="neck.")),
+    backbone=dict(init_cfg=dict(type="Pretrained", checkpoint=_weights, prefix="backbone.")),
+    neck=dict(init_cfg=dict(type="Pretrained", checkpoint=_weights, prefix="neck.")),
 )
 
-clip_length = 36
-train_pipeline = [
-    dict(type="ClipSample", clip_length=clip_length, num_clips=1),
+_clip_length = 36
+_train_pipeline = [
+    dict(type="ClipSample", clip_length=_clip_length, num_clips=1),
     # The paper trains without augmentation.
     dict(
         type="TransformBroadcaster",
@@ -35,16 +36,14 @@ train_pipeline = [
 train_dataloader = dict(
     batch_size=1,
     sampler=dict(type="InfiniteKeyFrameSampler"),
-    dataset=dict(pipeline=train_pipeline),
+    dataset=dict(pipeline=_train_pipeline),
 )
 
 # An epoch of the paper is taken for one clip of 36 frames, or as many frames in shorter ones, from
 # each of the 2,238 videos: 12 hours on 4 GPUs do not allow for one from each frame.
-epoch = 2238 // 4  # iterations on 4 GPUs with one sample each
-max_iters = 33 * epoch
-train_cfg = dict(type="ResumableIterBasedTrainLoop", max_iters=max_iters, val_interval=3 * epoch)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
+_epoch = 2238 // 4  # iterations on 4 GPUs with one sample each
+_max_iters = 33 * _epoch
+train_cfg = dict(max_iters=_max_iters, val_interval=3 * _epoch)
 
 optim_wrapper = dict(
     type="OptimWrapper",
@@ -58,21 +57,12 @@ param_scheduler = [
         type="MultiStepLR",
         by_epoch=False,
         begin=0,
-        end=max_iters,
-        milestones=[27 * epoch],
+        end=_max_iters,
+        milestones=[27 * _epoch],
         gamma=0.1,
     ),
 ]
 
 # The learning rate is for this many samples an iteration, over all processes.
 auto_scale_lr = dict(enable=False, base_batch_size=4)
-
-# At least two checkpoints are kept: MMEngine deletes the oldest before it writes the newest.
-default_hooks = dict(
-    timer=dict(type="IterTimerHook"),
-    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
-    param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=epoch, max_keep_ckpts=3),
-    sampler_seed=dict(type="DistSamplerSeedHook"),
-)
-log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
+default_hooks = dict(checkpoint=dict(interval=_epoch))

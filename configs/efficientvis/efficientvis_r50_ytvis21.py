@@ -2,31 +2,20 @@
 # in pairs; an epoch is taken for one pair from each of the 2,985 videos.
 _base_ = "./efficientvis_r50_ytvis19.py"
 
-data_root = "data/youtube_vis_2021/"
-train_pipeline = [
-    dict(type="ClipSample", clip_length=_base_.clip_length, num_clips=2),
-    *_base_.train_pipeline[1:],
-]
 train_dataloader = dict(
     dataset=dict(
-        data_root=data_root, ann_file="train/instances_sub-train.json", pipeline=train_pipeline
+        _base_._ytvis21.train,
+        pipeline=[
+            dict(type="ClipSample", clip_length=_base_._clip_length, num_clips=2),
+            *_base_._train_pipeline[1:],
+        ],
     )
 )
-val_dataloader = dict(dataset=dict(data_root=data_root, ann_file="train/instances_sub-val.json"))
-test_dataloader = dict(dataset=dict(data_root=data_root, ann_file="valid/instances.json"))
+val_dataloader = dict(dataset=_base_._ytvis21.val)
+test_dataloader = dict(dataset=_base_._ytvis21.test)
 
-epoch = 2985 // 4
-max_iters = 33 * epoch
-train_cfg = dict(max_iters=max_iters, val_interval=3 * epoch)
-param_scheduler = [
-    _base_.param_scheduler[0],
-    dict(
-        type="MultiStepLR",
-        by_epoch=False,
-        begin=0,
-        end=max_iters,
-        milestones=[27 * epoch],
-        gamma=0.1,
-    ),
-]
-default_hooks = dict(checkpoint=dict(interval=epoch))
+_epoch = 2985 // 4
+train_cfg = dict(max_iters=33 * _epoch, val_interval=3 * _epoch)
+_warmup, _step = _base_.param_scheduler
+param_scheduler = [_warmup, dict(_step, end=33 * _epoch, milestones=[27 * _epoch])]
+default_hooks = dict(checkpoint=dict(interval=_epoch))

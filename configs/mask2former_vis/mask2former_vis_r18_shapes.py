@@ -9,7 +9,7 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
-num_classes = 6
+_num_classes = 6
 model = dict(
     backbone=dict(
         depth=18,
@@ -25,7 +25,7 @@ model = dict(
         in_channels=[32, 64, 128, 256],
         feat_channels=64,
         out_channels=64,
-        num_classes=num_classes,
+        num_classes=_num_classes,
         num_queries=20,
         pixel_decoder=dict(
             norm_cfg=dict(num_groups=16),
@@ -47,27 +47,27 @@ model = dict(
                 ffn_cfg=dict(embed_dims=64, feedforward_channels=512),
             ),
         ),
-        loss_cls=dict(class_weight=[1.0] * num_classes + [0.1]),
+        loss_cls=dict(class_weight=[1.0] * _num_classes + [0.1]),
         # As many points as a mask of stride 4 has cells, as in the paper's setting.
         train_cfg=dict(num_points=768),
     ),
 )
 
-train_pipeline = [
+_train_pipeline = [
     dict(type="UniformRefFrameSample", num_ref_imgs=1, frame_range=100),
-    *_base_.train_pipeline[1:],
+    *_base_._train_pipeline[1:],
 ]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(dataset=dict(pipeline=_train_pipeline))
 
-embed_multi = dict(lr_mult=1.0, decay_mult=0.0)
+_embed_multi = dict(lr_mult=1.0, decay_mult=0.0)
 optim_wrapper = dict(
     optimizer=dict(lr=5e-4),
     paramwise_cfg=dict(
         custom_keys={
             "backbone": dict(lr_mult=0.1, decay_mult=1.0),
-            "query_embed": embed_multi,
-            "query_feat": embed_multi,
-            "level_embed": embed_multi,
+            "query_embed": _embed_multi,
+            "query_feat": _embed_multi,
+            "level_embed": _embed_multi,
         }
     ),
     clip_grad=dict(max_norm=0.01),

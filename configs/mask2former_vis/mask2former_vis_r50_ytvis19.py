@@ -3,6 +3,7 @@
 _base_ = [
     "../_base_/models/mask2former_vis_r50.py",
     "../_base_/datasets/ytvis19.py",
+    "../_base_/schedules/iterations.py",
     "../_base_/default_runtime.py",
 ]
 
@@ -17,39 +18,28 @@ model = dict(
 
 train_dataloader = dict(batch_size=2, sampler=dict(type="InfiniteKeyFrameSampler"))
 
-max_iters = 6000
-train_cfg = dict(type="ResumableIterBasedTrainLoop", max_iters=max_iters, val_interval=max_iters)
-val_cfg = dict(type="ValLoop")
-test_cfg = dict(type="TestLoop")
+_max_iters = 6000
+train_cfg = dict(max_iters=_max_iters, val_interval=_max_iters)
 
-embed_multi = dict(lr_mult=1.0, decay_mult=0.0)
+_embed_multi = dict(lr_mult=1.0, decay_mult=0.0)
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-4, weight_decay=0.05, eps=1e-8, betas=(0.9, 0.999)),
     paramwise_cfg=dict(
         custom_keys={
             "backbone": dict(lr_mult=0.1, decay_mult=1.0),
-            "query_embed": embed_multi,
-            "query_feat": embed_multi,
-            "level_embed": embed_multi,
+            "query_embed": _embed_multi,
+            "query_feat": _embed_multi,
+            "level_embed": _embed_multi,
         },
         norm_decay_mult=0.0,
     ),
     clip_grad=dict(max_norm=0.01, norm_type=2),
 )
 param_scheduler = [
-    dict(type="MultiStepLR", by_epoch=False, begin=0, end=max_iters, milestones=[4000], gamma=0.1)
+    dict(type="MultiStepLR", by_epoch=False, begin=0, end=_max_iters, milestones=[4000], gamma=0.1)
 ]
 
 # The learning rate is for this many samples an iteration, over all processes: 8 GPUs with 2 each.
 auto_scale_lr = dict(enable=False, base_batch_size=16)
-
-# At least two checkpoints are kept: MMEngine deletes the oldest before it writes the newest.
-default_hooks = dict(
-    timer=dict(type="IterTimerHook"),
-    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
-    param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=500, max_keep_ckpts=3),
-    sampler_seed=dict(type="DistSamplerSeedHook"),
-)
-log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
+default_hooks = dict(checkpoint=dict(interval=500))

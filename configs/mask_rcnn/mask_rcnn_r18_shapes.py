@@ -2,49 +2,18 @@
 # on single frames. It stands where COCO pre-training stands in the papers.
 _base_ = [
     "../_base_/models/mask_rcnn_r18_shapes.py",
-    "../_base_/datasets/shapes.py",
+    "../_base_/datasets/shapes_images.py",
     "../_base_/schedules/schedule_shapes.py",
     "../_base_/default_runtime.py",
 ]
 
-# More videos than the methods get, so that it learns classes rather than colours; the validation
-# videos are drawn apart from them by their seed.
-data_root = "data/shapes_vis_large/"
-
-train_pipeline = [
-    dict(type="SampleKeyFrame"),
-    dict(type="LoadFrame"),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
-    dict(type="RandomFlip", prob=[0.25, 0.25], direction=["horizontal", "vertical"]),
-    dict(type="PackDetInputs"),
-]
-test_pipeline = [
-    dict(type="SampleKeyFrame"),
-    dict(type="LoadFrame"),
-    dict(type="Resize", scale=(128, 96), keep_ratio=True),
-    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
-    dict(
-        type="PackDetInputs",
-        meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "instances"),
-    ),
-]
-train_dataloader = dict(batch_size=8, dataset=dict(data_root=data_root, pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
+val_dataloader = dict(dataset=dict(data_root="data/shapes_vis_large/"))
 test_dataloader = val_dataloader
 
-val_evaluator = dict(_delete_=True, type="CocoMetric", metric=["bbox", "segm"], format_only=False)
-test_evaluator = val_evaluator
-
 # From random weights: longer than the methods that start from it, in one cycle.
-max_iters = 8000
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
-optim_wrapper = dict(
-    _delete_=True,
-    type="OptimWrapper",
-    optimizer=dict(type="AdamW", lr=1e-3, weight_decay=0.05),
-    clip_grad=dict(max_norm=10, norm_type=2),
-)
+_max_iters = 8000
+train_cfg = dict(max_iters=_max_iters, val_interval=_max_iters)
 param_scheduler = [
-    dict(type="OneCycleLR", eta_max=1e-3, total_steps=max_iters, pct_start=0.1, by_epoch=False)
+    dict(type="OneCycleLR", eta_max=1e-3, total_steps=_max_iters, pct_start=0.1, by_epoch=False)
 ]
 auto_scale_lr = dict(base_batch_size=8)

@@ -1,7 +1,7 @@
 # MaskProp on ShapesVIS: the paper's setting with a narrow detector, started from the image-level
 # weights of configs/mask_rcnn/mask_rcnn_r18_shapes.py.
 _base_ = [
-    "../_base_/models/mask_rcnn_r18_shapes.py",
+    "../_base_/models/mask_rcnn_r18_trained_shapes.py",
     "../_base_/datasets/shapes.py",
     "../_base_/schedules/schedule_shapes.py",
     "../_base_/default_runtime.py",
@@ -9,30 +9,14 @@ _base_ = [
 
 shipped_weights = "{{ fileDirname }}/../../weights/maskprop_r18_shapes.pth"
 
-detector = _base_.model
-detector.pop("data_preprocessor")
-detector.backbone.norm_eval = True
-detector.backbone.frozen_stages = 1
-detector.init_cfg = dict(
-    type="Pretrained", checkpoint="{{ fileDirname }}/../../weights/mask_rcnn_r18_shapes.pth"
-)
-# One object may not get two tracks because two classes claim it.
-detector.test_cfg.rcnn.nms = dict(type="nms", iou_threshold=0.5, class_agnostic=True)
-detector.test_cfg.rcnn.score_thr = 0.4
-detector.test_cfg.rcnn.max_per_img = 10
+_detector = _base_.model
+_frames = _detector.pop("data_preprocessor")
 del _base_.model
 
 model = dict(
     type="MaskProp",
-    data_preprocessor=dict(
-        type="TrackDataPreprocessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_mask=True,
-        pad_size_divisor=32,
-    ),
-    detector=detector,
+    data_preprocessor=dict(_frames, type="TrackDataPreprocessor"),
+    detector=_detector,
     propagation_head=dict(
         type="PropagationHead",
         in_channels=64,
@@ -51,14 +35,13 @@ model = dict(
     key_masks="detected",
     max_overlap=0.5,
 )
-del detector
 
 # Frames far apart show the motion between neighbours of the rare objects that are fast.
-train_pipeline = [
+_train_pipeline = [
     dict(type="CenteredClipSample", num_frames=3, frame_range=12),
-    *_base_.train_pipeline[1:],
+    *_base_._train_pipeline[1:],
 ]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(dataset=dict(pipeline=_train_pipeline))
 
 # The detector is trained already; the propagation head starts at random.
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(detector=dict(lr_mult=0.1))))

@@ -5,22 +5,21 @@ _base_ = [
     "../_base_/models/masktrack_branch.py",
 ]
 
-detector = _base_.model.detector
-detector.rpn_head.type = "AgnosticRPNHead"
+_detector = _base_.model.detector
+_detector.rpn_head.type = "AgnosticRPNHead"
 
 model = dict(
     _delete_=True,
     type="StreamingMaskTrackRCNN",
     data_preprocessor=_base_.model.data_preprocessor,
-    detector=detector,
-    track_head=_base_.track_head,
-    tracker=_base_.tracker,
+    detector=_detector,
+    track_head=_base_._track_head,
+    tracker=_base_._tracker,
 )
-del detector
 
 # The branch learns from pairs of frames.
-train_pipeline = [
+_train_pipeline = [
     dict(type="UniformRefFrameSample", num_ref_imgs=1, frame_range=100),
-    *_base_.train_pipeline[1:],
+    *_base_._train_pipeline[1:],
 ]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(dataset=dict(pipeline=_train_pipeline))

@@ -1,13 +1,7 @@
 # MS-STS VIS R-101, trained jointly on YouTube-VIS 2019 and COCO's images as clips.
 _base_ = "./mssts_r101_ytvis19.py"
 
-train_dataloader = dict(
-    dataset=dict(
-        _delete_=True,
-        type="ConcatDataset",
-        datasets=[_base_.train_dataloader.dataset, _base_.coco_train],
-    )
-)
+train_dataloader = dict(dataset=_base_._joint_dataset)
 param_scheduler = dict(
-    network=_base_.joint_param_scheduler, discriminator=_base_.joint_param_scheduler
+    network=_base_._joint_param_scheduler, discriminator=_base_._joint_param_scheduler
 )

@@ -1,6 +1,6 @@
 # MS-STS VIS on ShapesVIS: MS-STS attention, temporal attention in the decoder and the
 # foreground-background separability loss, with a discriminator and an optimizer for it.
-_base_ = "./mssts_r18_decoder_shapes.py"
+_base_ = "./ablations/mssts_r18_decoder_shapes.py"
 
 shipped_weights = "{{ fileDirname }}/../../weights/mssts_r18_shapes.pth"
 

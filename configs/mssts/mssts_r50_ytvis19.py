@@ -1,7 +1,7 @@
 # MS-STS VIS R-50 on YouTube-VIS 2019: MS-STS attention in the encoder, temporal attention in the
 # decoder, and the foreground-background separability loss, with a discriminator and an optimizer
 # for it.
-_base_ = "./mssts_r50_decoder_ytvis19.py"
+_base_ = "./ablations/mssts_r50_decoder_ytvis19.py"
 
 model = dict(discriminator=dict(type="SeparabilityDiscriminator", channels=256))
 

@@ -19,17 +19,14 @@ model = dict(
 )
 
 # More videos than the methods get, as for configs/mask_rcnn/mask_rcnn_r18_shapes.py.
-train_pipeline = [
+_train_pipeline = [
     dict(type="CenteredClipSample", num_frames=1),
-    *_base_.train_pipeline[1:],
+    *_base_._train_pipeline[1:],
 ]
 train_dataloader = dict(
-    batch_size=8, dataset=dict(data_root="data/shapes_vis_large/", pipeline=train_pipeline)
+    batch_size=8, dataset=dict(data_root="data/shapes_vis_large/", pipeline=_train_pipeline)
 )
 
-max_iters = 6000
-warmup_iters = 400
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 # The offsets of untrained attention learn three times as fast as those of the paper's.
 optim_wrapper = dict(
     optimizer=dict(lr=5e-4, weight_decay=1e-4),
@@ -42,15 +39,10 @@ optim_wrapper = dict(
     ),
     clip_grad=dict(max_norm=1.0),
 )
+train_cfg = dict(max_iters=6000, val_interval=6000)
+_warmup, _annealing = _base_.param_scheduler
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.04, by_epoch=False, begin=0, end=warmup_iters),
-    dict(
-        type="CosineAnnealingLR",
-        eta_min_ratio=1e-3,
-        by_epoch=False,
-        begin=warmup_iters,
-        end=max_iters,
-        T_max=max_iters - warmup_iters,
-    ),
+    dict(_warmup, end=400),
+    dict(_annealing, begin=400, end=6000, T_max=5600),
 ]
 auto_scale_lr = dict(base_batch_size=8)

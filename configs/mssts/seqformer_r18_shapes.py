@@ -16,16 +16,13 @@ model = dict(
     ),
 )
 
-train_pipeline = [
+_train_pipeline = [
     # Near frames are nearly copies here: 10 away, objects have left the places of their queries.
     dict(type="LocalGlobalClipSample", num_frames=5, local_range=10),
-    *_base_.train_pipeline[1:],
+    *_base_._train_pipeline[1:],
 ]
-train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(batch_size=2, dataset=dict(pipeline=_train_pipeline))
 
-max_iters = 5000
-warmup_iters = 200
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 optim_wrapper = dict(
     optimizer=dict(lr=4e-4, weight_decay=1e-4),
     paramwise_cfg=dict(
@@ -41,15 +38,10 @@ optim_wrapper = dict(
     ),
     clip_grad=dict(max_norm=1.0),
 )
+train_cfg = dict(max_iters=5000, val_interval=5000)
+_warmup, _annealing = _base_.param_scheduler
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.04, by_epoch=False, begin=0, end=warmup_iters),
-    dict(
-        type="CosineAnnealingLR",
-        eta_min_ratio=1e-3,
-        by_epoch=False,
-        begin=warmup_iters,
-        end=max_iters,
-        T_max=max_iters - warmup_iters,
-    ),
+    dict(_warmup, end=200),
+    dict(_annealing, begin=200, end=5000, T_max=4800),
 ]
 auto_scale_lr = dict(base_batch_size=2)

@@ -21,20 +21,20 @@ model = dict(
 )
 
 # Half of the clips are cropped at one of three sizes; then all are resized.
-crop = dict(
+_crop = dict(
     type="RandomCrop",
     crop_type="absolute_range",
     crop_size=(384, 600),
     allow_negative_crop=True,
 )
-flip = dict(type="RandomFlip", prob=0.5)
-crop_and_resize = [
+_flip = dict(type="RandomFlip", prob=0.5)
+_crop_and_resize = [
     dict(
         type="SharedRandomChoice",
         transforms=[
             *[[]] * 3,
             *[
-                [dict(type="Resize", scale=(10000, side), keep_ratio=True), crop]
+                [dict(type="Resize", scale=(10000, side), keep_ratio=True), _crop]
                 for side in (400, 500, 600)
             ],
         ],
@@ -47,23 +47,23 @@ crop_and_resize = [
         ],
     ),
 ]
-clip_sampling = dict(type="LocalGlobalClipSample", num_frames=5, local_range=3)
-train_pipeline = [
-    clip_sampling,
+_clip_sampling = dict(type="LocalGlobalClipSample", num_frames=5, local_range=3)
+_train_pipeline = [
+    _clip_sampling,
     dict(
         type="TransformBroadcaster",
         share_random_params=True,
         transforms=[
             dict(type="LoadFrame"),
             dict(type="LoadTrackAnnotations", with_mask=True),
-            flip,
+            _flip,
             dict(type="PhotoMetricDistortion"),
-            *crop_and_resize,
+            *_crop_and_resize,
         ],
     ),
     dict(type="PackTrackInputs"),
 ]
-test_pipeline = [
+_test_pipeline = [
     dict(
         type="TransformBroadcaster",
         transforms=[
@@ -74,9 +74,9 @@ test_pipeline = [
     ),
     dict(type="PackTrackInputs"),
 ]
-train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+train_dataloader = dict(batch_size=2, dataset=dict(pipeline=_train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=_test_pipeline))
+test_dataloader = dict(dataset=dict(pipeline=_test_pipeline))
 
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type="AdamW", lr=2e-4, weight_decay=1e-4),
@@ -97,21 +97,29 @@ auto_scale_lr = dict(base_batch_size=16)
 
 # For the joint configs: COCO's images as clips, whose copies differ in colour already, and a
 # schedule of their own.
-coco_train = dict(
+_coco_train = dict(
     type="COCOClips",
     benchmark="ytvis19",
     data_root="data/coco/",
     ann_file="annotations/instances_train2017.json",
     data_prefix=dict(img_path="train2017/"),
     pipeline=[
-        clip_sampling,
+        _clip_sampling,
         dict(type="LoadImageClip"),
         dict(
             type="TransformBroadcaster",
             share_random_params=True,
-            transforms=[flip, *crop_and_resize],
+            transforms=[_flip, *_crop_and_resize],
         ),
         dict(type="PackTrackInputs"),
     ],
 )
-joint_param_scheduler = [dict(_base_.param_scheduler[1], milestones=[4, 10])]
+_joint_dataset = dict(
+    _delete_=True,
+    type="ConcatDataset",
+    datasets=[
+        dict(_base_.train_dataloader.dataset, pipeline=_train_pipeline),
+        _coco_train,
+    ],
+)
+_joint_param_scheduler = [dict(_base_.param_scheduler[1], milestones=[4, 10])]

@@ -1,11 +1,14 @@
 # SeqFormer R-50 on YouTube-VIS 2021.
 _base_ = "./seqformer_r50_ytvis19.py"
 
-data_root = "data/youtube_vis_2021/"
-train_dataloader = dict(
-    dataset=dict(data_root=data_root, ann_file="train/instances_sub-train.json")
-)
-val_dataloader = dict(dataset=dict(data_root=data_root, ann_file="train/instances_sub-val.json"))
-test_dataloader = dict(dataset=dict(data_root=data_root, ann_file="valid/instances.json"))
+train_dataloader = dict(dataset=_base_._ytvis21.train)
+val_dataloader = dict(dataset=_base_._ytvis21.val)
+test_dataloader = dict(dataset=_base_._ytvis21.test)
 
-coco_train = dict(benchmark="ytvis21")
+_ytvis_train, _coco_train = _base_._joint_dataset.datasets
+_joint_dataset = dict(
+    datasets=[
+        dict(_ytvis_train, **_base_._ytvis21.train),
+        dict(_coco_train, benchmark="ytvis21"),
+    ]
+)

@@ -9,26 +9,19 @@ _base_ = [
 
 shipped_weights = "{{ fileDirname }}/../../weights/stmask_r18_shapes.pth"
 
-detector = _base_.model
-detector.pop("data_preprocessor")
+_detector = _base_.model
+_frames = _detector.pop("data_preprocessor")
 # Each detection above it may open an identity.
-detector.test_cfg.score_thr = 0.3
-detector.init_cfg = dict(
+_detector.test_cfg.score_thr = 0.3
+_detector.init_cfg = dict(
     type="Pretrained", checkpoint="{{ fileDirname }}/../../weights/stmask_r18_image_shapes.pth"
 )
 del _base_.model
 
 model = dict(
     type="STMask",
-    data_preprocessor=dict(
-        type="TrackDataPreprocessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_mask=True,
-        pad_size_divisor=32,
-    ),
-    detector=detector,
+    data_preprocessor=dict(_frames, type="TrackDataPreprocessor"),
+    detector=_detector,
     # At stride 8, where the window reaches 40 pixels to each side.
     temporal_fusion=dict(
         type="TemporalFusion",
@@ -45,17 +38,13 @@ model = dict(
         type="STMaskTracker", mask_weight=0.5, box_weight=1.0, dummy_iou=0.05, max_shown_gap=3
     ),
 )
-del detector
 
-train_pipeline = [
+_train_pipeline = [
     dict(type="UniformRefFrameSample", num_ref_imgs=1, frame_range=2),
-    *_base_.train_pipeline[1:],
+    *_base_._train_pipeline[1:],
 ]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+train_dataloader = dict(dataset=dict(pipeline=_train_pipeline))
 
-max_iters = 1800
-warmup_iters = max_iters // 10
-train_cfg = dict(max_iters=max_iters, val_interval=max_iters)
 # The detector is trained already; temporal fusion starts at random, and embeddings learn from pairs
 # of frames rather than from single ones.
 optim_wrapper = dict(
@@ -63,14 +52,9 @@ optim_wrapper = dict(
         custom_keys={"detector": dict(lr_mult=0.2), "bbox_head.track": dict(lr_mult=1.0)}
     )
 )
+train_cfg = dict(max_iters=1800, val_interval=1800)
+_warmup, _annealing = _base_.param_scheduler
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.04, by_epoch=False, begin=0, end=warmup_iters),
-    dict(
-        type="CosineAnnealingLR",
-        eta_min_ratio=1e-3,
-        by_epoch=False,
-        begin=warmup_iters,
-        end=max_iters,
-        T_max=max_iters - warmup_iters,
-    ),
+    dict(_warmup, end=180),
+    dict(_annealing, begin=180, end=1800, T_max=1620),
 ]

@@ -19,25 +19,25 @@ model = dict(
     test_cfg=dict(max_per_img=100, class_agnostic=False),
 )
 
-resize = dict(type="Resize", scale=(550, 550), keep_ratio=False)
-train_pipeline = [
+_resize = dict(type="Resize", scale=(550, 550), keep_ratio=False)
+_train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="FilterAnnotations", min_gt_bbox_wh=(4.0, 4.0)),
     dict(type="Expand", mean=[123.675, 116.28, 103.53], to_rgb=True, ratio_range=(1, 4)),
     dict(type="MinIoURandomCrop", min_ious=(0.1, 0.3, 0.5, 0.7, 0.9), min_crop_size=0.3),
-    resize,
+    _resize,
     dict(type="RandomFlip", prob=0.5),
     dict(type="PhotoMetricDistortion"),
     dict(type="PackDetInputs"),
 ]
-test_pipeline = [_base_.test_pipeline[0], resize, *_base_.test_pipeline[2:]]
-train_dataloader = dict(batch_size=8, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+_test_pipeline = [_base_._test_pipeline[0], _resize, *_base_._test_pipeline[2:]]
+train_dataloader = dict(batch_size=8, dataset=dict(pipeline=_train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=_test_pipeline))
 test_dataloader = val_dataloader
 
-max_epochs = 55
-train_cfg = dict(max_epochs=max_epochs)
+_max_epochs = 55
+train_cfg = dict(max_epochs=_max_epochs)
 optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=5e-4), clip_grad=None)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=500),
@@ -45,7 +45,7 @@ param_scheduler = [
         type="MultiStepLR",
         by_epoch=True,
         begin=0,
-        end=max_epochs,
+        end=_max_epochs,
         milestones=[20, 42, 49, 52],
         gamma=0.1,
     ),

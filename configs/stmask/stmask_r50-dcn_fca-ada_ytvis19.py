@@ -7,11 +7,11 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
-detector = _base_.model
-detector.pop("data_preprocessor")
+_detector = _base_.model
+_frames = _detector.pop("data_preprocessor")
 # What fits of MMDetection's YOLACT: backbone, most of the FPN, prototypes. The authors start from
 # YOLACT++; README.md tells how to do so.
-detector.init_cfg = dict(
+_detector.init_cfg = dict(
     type="Pretrained",
     checkpoint="https://download.openmmlab.com/mmdetection/v2.0/yolact/yolact_r50_1x8_coco/"
     "yolact_r50_1x8_coco_20200908-f38d58df.pth",
@@ -20,15 +20,8 @@ del _base_.model
 
 model = dict(
     type="STMask",
-    data_preprocessor=dict(
-        type="TrackDataPreprocessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_mask=True,
-        pad_size_divisor=32,
-    ),
-    detector=detector,
+    data_preprocessor=dict(_frames, type="TrackDataPreprocessor"),
+    detector=_detector,
     temporal_fusion=dict(
         type="TemporalFusion",
         level=1,
@@ -52,11 +45,10 @@ model = dict(
     shift_box_weight=5.0,
     shift_mask_weight=6.125,
 )
-del detector
 
 # All frames are brought to the same size, whatever their shape.
-resize = dict(type="Resize", scale=(640, 360), keep_ratio=False)
-train_pipeline = [
+_resize = dict(type="Resize", scale=(640, 360), keep_ratio=False)
+_train_pipeline = [
     dict(type="UniformRefFrameSample", num_ref_imgs=1, frame_range=2),
     dict(
         type="TransformBroadcaster",
@@ -64,19 +56,28 @@ train_pipeline = [
         transforms=[
             dict(type="LoadFrame"),
             dict(type="LoadTrackAnnotations", with_mask=True),
-            resize,
+            _resize,
             dict(type="RandomFlip", prob=0.5),
         ],
     ),
     dict(type="PackTrackInputs"),
 ]
-test_pipeline = [
-    dict(type="TransformBroadcaster", transforms=[dict(type="LoadFrame"), resize]),
+_test_pipeline = [
+    dict(type="TransformBroadcaster", transforms=[dict(type="LoadFrame"), _resize]),
     dict(type="PackTrackInputs"),
 ]
 # 4 GPUs with 2 pairs each.
-train_dataloader = dict(batch_size=2, dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+train_dataloader = dict(batch_size=2, dataset=dict(pipeline=_train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=_test_pipeline))
+test_dataloader = dict(dataset=dict(pipeline=_test_pipeline))
 
 optim_wrapper = dict(optimizer=dict(lr=1e-4), clip_grad=None)
+
+# For the configs with R-101, deformable in every third block.
+_r101 = dict(
+    backbone=dict(depth=101, dcn_interval=3),
+    init_cfg=dict(
+        checkpoint="https://download.openmmlab.com/mmdetection/v2.0/yolact/yolact_r101_1x8_coco/"
+        "yolact_r101_1x8_coco_20200908-4cbe9101.pth"
+    ),
+)

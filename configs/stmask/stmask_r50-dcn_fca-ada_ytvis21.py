@@ -1,8 +1,5 @@
 _base_ = "./stmask_r50-dcn_fca-ada_ytvis19.py"
 
-data_root = "data/youtube_vis_2021/"
-train_dataloader = dict(
-    dataset=dict(data_root=data_root, ann_file="train/instances_sub-train.json")
-)
-val_dataloader = dict(dataset=dict(data_root=data_root, ann_file="train/instances_sub-val.json"))
-test_dataloader = dict(dataset=dict(data_root=data_root, ann_file="valid/instances.json"))
+train_dataloader = dict(dataset=_base_._ytvis21.train)
+val_dataloader = dict(dataset=_base_._ytvis21.val)
+test_dataloader = dict(dataset=_base_._ytvis21.test)

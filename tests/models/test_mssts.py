@@ -26,7 +26,8 @@ MS_STS = dict(type="MSSTSAttention", intra=True, inter=True)
 def build(config="mssts_r18_shapes", seed=0, **changes):
     """An untrained model on the CPU."""
     init_default_scope("mmdet")
-    settings = Config.fromfile(CONFIGS / f"{config}.py", import_custom_modules=False).model
+    (file,) = CONFIGS.rglob(f"{config}.py")
+    settings = Config.fromfile(file, import_custom_modules=False).model
     settings.pop("init_cfg")
     for key, value in changes.items():
         node, *rest = key.split("__")

@@ -1,9 +1,9 @@
 # ShapesVIS (tools/dataset_converters/make_shapes_vis.py) at its own size. Methods override the
 # frame sampling of the training pipeline. Data and weights of another version are refused.
 _version = 1
-data_root = "data/shapes_vis/"
+_data_root = "data/shapes_vis/"
 
-train_pipeline = [
+_train_pipeline = [
     dict(type="CenteredClipSample", num_frames=3, frame_range=4),
     dict(
         type="TransformBroadcaster",
@@ -17,7 +17,7 @@ train_pipeline = [
     ),
     dict(type="PackTrackInputs"),
 ]
-test_pipeline = [
+_test_pipeline = [
     dict(
         type="TransformBroadcaster",
         transforms=[
@@ -35,11 +35,11 @@ train_dataloader = dict(
     sampler=dict(type="InfiniteKeyFrameSampler"),
     dataset=dict(
         type="YTVISDataset",
-        data_root=data_root,
+        data_root=_data_root,
         ann_file="train.json",
         data_prefix=dict(img_path="train/JPEGImages/"),
         metainfo=dict(dataset_version=_version),
-        pipeline=train_pipeline,
+        pipeline=_train_pipeline,
     ),
 )
 val_dataloader = dict(
@@ -49,12 +49,12 @@ val_dataloader = dict(
     sampler=dict(type="TrackImgSampler"),
     dataset=dict(
         type="YTVISDataset",
-        data_root=data_root,
+        data_root=_data_root,
         ann_file="valid.json",
         data_prefix=dict(img_path="valid/JPEGImages/"),
         metainfo=dict(dataset_version=_version),
         test_mode=True,
-        pipeline=test_pipeline,
+        pipeline=_test_pipeline,
     ),
 )
 test_dataloader = val_dataloader

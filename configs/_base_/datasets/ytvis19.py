@@ -2,12 +2,16 @@
 # part of the training JSON held out by tools/dataset_converters/split_ytvis.py, and testing writes
 # the submission. To train on everything before a submission set
 # train_dataloader.dataset.ann_file=train.json. See docs/datasets.md.
-dataset_type = "YTVISDataset"
-data_root = "data/youtube_vis_2019/"
+_dataset_type = "YTVISDataset"
+_data_root = "data/youtube_vis_2019/"
 
 # A method with other clips replaces the first transform:
-#   train_pipeline = [dict(type='CenteredClipSample', num_frames=3), *_base_.train_pipeline[1:]]
-train_pipeline = [
+#   train_dataloader = dict(
+#       dataset=dict(
+#           pipeline=[dict(type="CenteredClipSample", num_frames=3), *_base_._train_pipeline[1:]]
+#       )
+#   )
+_train_pipeline = [
     dict(type="UniformRefFrameSample", num_ref_imgs=1, frame_range=100),
     dict(
         type="TransformBroadcaster",
@@ -21,7 +25,7 @@ train_pipeline = [
     ),
     dict(type="PackTrackInputs"),
 ]
-test_pipeline = [
+_test_pipeline = [
     dict(
         type="TransformBroadcaster",
         transforms=[
@@ -38,11 +42,11 @@ train_dataloader = dict(
     persistent_workers=True,
     sampler=dict(type="KeyFrameSampler"),
     dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
+        type=_dataset_type,
+        data_root=_data_root,
         ann_file="train_sub-train.json",
         data_prefix=dict(img_path="train/JPEGImages/"),
-        pipeline=train_pipeline,
+        pipeline=_train_pipeline,
     ),
 )
 val_dataloader = dict(
@@ -52,12 +56,12 @@ val_dataloader = dict(
     drop_last=False,
     sampler=dict(type="TrackImgSampler"),
     dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
+        type=_dataset_type,
+        data_root=_data_root,
         ann_file="train_sub-val.json",
         data_prefix=dict(img_path="train/JPEGImages/"),
         test_mode=True,
-        pipeline=test_pipeline,
+        pipeline=_test_pipeline,
     ),
 )
 test_dataloader = dict(
@@ -67,12 +71,36 @@ test_dataloader = dict(
     drop_last=False,
     sampler=dict(type="TrackImgSampler"),
     dataset=dict(
-        type=dataset_type,
-        data_root=data_root,
+        type=_dataset_type,
+        data_root=_data_root,
         ann_file="valid.json",
         data_prefix=dict(img_path="valid/JPEGImages/"),
         test_mode=True,
-        pipeline=test_pipeline,
+        pipeline=_test_pipeline,
+    ),
+)
+
+# Where the files of the benchmarks with the same format are, by data loader.
+_ytvis21 = dict(
+    train=dict(data_root="data/youtube_vis_2021/", ann_file="train/instances_sub-train.json"),
+    val=dict(data_root="data/youtube_vis_2021/", ann_file="train/instances_sub-val.json"),
+    test=dict(data_root="data/youtube_vis_2021/", ann_file="valid/instances.json"),
+)
+_ovis = dict(
+    train=dict(
+        data_root="data/ovis/",
+        ann_file="annotations_train_sub-train.json",
+        data_prefix=dict(img_path="train/"),
+    ),
+    val=dict(
+        data_root="data/ovis/",
+        ann_file="annotations_train_sub-val.json",
+        data_prefix=dict(img_path="train/"),
+    ),
+    test=dict(
+        data_root="data/ovis/",
+        ann_file="annotations_valid.json",
+        data_prefix=dict(img_path="valid/"),
     ),
 )
 

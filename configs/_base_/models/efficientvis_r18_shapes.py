@@ -3,8 +3,8 @@
 # the first stage looks at, goes to stride 8, an object to stride 4.
 _base_ = "./efficientvis_r50_fpn.py"
 
-num_classes = 6
-channels = 64
+_num_classes = 6
+_channels = 64
 model = dict(
     backbone=dict(
         depth=18,
@@ -15,24 +15,24 @@ model = dict(
         out_indices=(0, 1, 2),
         frozen_stages=-1,
     ),
-    neck=dict(in_channels=[32, 64, 128], out_channels=channels, num_outs=3),
+    neck=dict(in_channels=[32, 64, 128], out_channels=_channels, num_outs=3),
     tracklet_head=dict(
         num_stages=4,
         roi_extractor=dict(
             roi_layer=dict(output_size=10, sampling_ratio=1),
-            out_channels=channels,
+            out_channels=_channels,
             featmap_strides=[4, 8, 16],
             finest_scale=32,
         ),
         stage=dict(
-            num_classes=num_classes,
-            in_channels=channels,
+            num_classes=_num_classes,
+            in_channels=_channels,
             feedforward_channels=256,
             dynamic_conv_cfg=dict(
-                in_channels=channels, feat_channels=16, out_channels=channels, input_feat_shape=5
+                in_channels=_channels, feat_channels=16, out_channels=_channels, input_feat_shape=5
             ),
             mask_head=dict(
-                num_convs=2, in_channels=channels, conv_out_channels=32, num_classes=num_classes
+                num_convs=2, in_channels=_channels, conv_out_channels=32, num_classes=_num_classes
             ),
         ),
     ),

@@ -2,18 +2,13 @@
 # frames. Widths and stage heads are those of MMDetection's QueryInst, whose COCO weights fit
 # (tools/model_converters/convert_weights.py). RoI features are computed in float32 under autocast,
 # too.
-num_classes = 40
-channels = 256
+_base_ = "./frames.py"
+
+_num_classes = 40
+_channels = 256
 model = dict(
     type="EfficientVIS",
-    data_preprocessor=dict(
-        type="TrackDataPreprocessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_mask=True,
-        pad_size_divisor=32,
-    ),
+    data_preprocessor=dict(_base_._frames, type="TrackDataPreprocessor"),
     backbone=dict(
         type="ResNet",
         depth=50,
@@ -25,7 +20,7 @@ model = dict(
         style="pytorch",
         with_cp=False,
     ),
-    neck=dict(type="FPN", in_channels=[256, 512, 1024, 2048], out_channels=channels, num_outs=4),
+    neck=dict(type="FPN", in_channels=[256, 512, 1024, 2048], out_channels=_channels, num_outs=4),
     tracklet_head=dict(
         type="TrackletHead",
         num_queries=10,
@@ -35,13 +30,13 @@ model = dict(
         roi_extractor=dict(
             type="Float32RoIExtractor",
             roi_layer=dict(type="RoIAlign", output_size=14, sampling_ratio=2),
-            out_channels=channels,
+            out_channels=_channels,
             featmap_strides=[4, 8, 16, 32],
         ),
         stage=dict(
             type="TrackletStage",
-            num_classes=num_classes,
-            in_channels=channels,
+            num_classes=_num_classes,
+            in_channels=_channels,
             self_attention="factorised",
             time_shared=False,
             num_heads=8,
@@ -54,9 +49,9 @@ model = dict(
             dynamic_conv_cfg=dict(
                 type="TemporalDynamicConv",
                 temporal=True,
-                in_channels=channels,
+                in_channels=_channels,
                 feat_channels=64,
-                out_channels=channels,
+                out_channels=_channels,
                 input_feat_shape=7,
                 act_cfg=dict(type="ReLU", inplace=True),
                 norm_cfg=dict(type="LN"),
@@ -70,9 +65,9 @@ model = dict(
             mask_head=dict(
                 type="FCNMaskHead",
                 num_convs=4,
-                in_channels=channels,
-                conv_out_channels=channels,
-                num_classes=num_classes,
+                in_channels=_channels,
+                conv_out_channels=_channels,
+                num_classes=_num_classes,
                 class_agnostic=True,
                 upsample_cfg=dict(type="deconv", scale_factor=2),
             ),

@@ -1,15 +1,10 @@
 # Mask2Former-VIS R-50 with MMDetection's values for the 40 classes of YouTube-VIS.
-num_classes = 40
+_base_ = "./frames.py"
+
+_num_classes = 40
 model = dict(
     type="StreamingMask2FormerVideo",
-    data_preprocessor=dict(
-        type="TrackDataPreprocessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_mask=True,
-        pad_size_divisor=32,
-    ),
+    data_preprocessor=dict(_base_._frames, type="TrackDataPreprocessor"),
     backbone=dict(
         type="ResNet",
         depth=50,
@@ -26,7 +21,7 @@ model = dict(
         strides=[4, 8, 16, 32],
         feat_channels=256,
         out_channels=256,
-        num_classes=num_classes,
+        num_classes=_num_classes,
         num_queries=100,
         num_frames=2,
         num_transformer_feat_level=3,
@@ -81,7 +76,7 @@ model = dict(
             use_sigmoid=False,
             loss_weight=2.0,
             reduction="mean",
-            class_weight=[1.0] * num_classes + [0.1],
+            class_weight=[1.0] * _num_classes + [0.1],
         ),
         loss_mask=dict(
             type="CrossEntropyLoss", use_sigmoid=True, reduction="mean", loss_weight=5.0

@@ -1,7 +1,7 @@
 # The tracking branch of MaskTrack R-CNN with MMDetection's values: each box has
 # an embedding, compared with those of the tracks beside score, overlap and class. It stands on any
 # two-stage detector with a mask head.
-track_head = dict(
+_track_head = dict(
     type="RoITrackHead",
     roi_extractor=dict(
         type="Float32RoIExtractor",
@@ -36,7 +36,7 @@ track_head = dict(
         debug=False,
     ),
 )
-tracker = dict(
+_tracker = dict(
     type="MaskTrackRCNNTracker",
     match_weights=dict(det_score=1.0, iou=2.0, det_label=10.0),
     num_frames_retain=20,

@@ -1,16 +1,11 @@
 # SeqFormer R-50: 6 encoder and 6 decoder layers, 300 queries, whole videos of up to 48 frames.
 # MS-STS VIS adds encoder.ms_sts, decoder.temporal_attention and a discriminator.
-num_classes = 40
+_base_ = "./frames.py"
+
+_num_classes = 40
 model = dict(
     type="MSSTSVIS",
-    data_preprocessor=dict(
-        type="TrackDataPreprocessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_mask=True,
-        pad_size_divisor=32,
-    ),
+    data_preprocessor=dict(_base_._frames, type="TrackDataPreprocessor"),
     backbone=dict(
         type="ResNet",
         depth=50,
@@ -51,7 +46,7 @@ model = dict(
     ),
     decoder=dict(
         type="SeqFormerDecoder",
-        num_classes=num_classes,
+        num_classes=_num_classes,
         unused_logits=(1, 1),
         num_layers=6,
         num_queries=300,
@@ -91,4 +86,32 @@ model = dict(
     windows=dict(length=48, overlap=16, min_iou=0.5),
     tracks_per_window=10,
     frames_per_batch=8,
+)
+
+# Larger backbones: of torchvision's weights, and of the authors' on ImageNet-22K.
+_r101 = dict(
+    depth=101,
+    init_cfg=dict(
+        _delete_=True,
+        type="Pretrained",
+        checkpoint="https://download.pytorch.org/models/resnet101-63fe2227.pth",
+    ),
+)
+_swin_l = dict(
+    _delete_=True,
+    type="SwinTransformer",
+    pretrain_img_size=384,
+    embed_dims=192,
+    depths=(2, 2, 18, 2),
+    num_heads=(6, 12, 24, 48),
+    window_size=12,
+    drop_path_rate=0.3,
+    out_indices=(1, 2, 3),
+    with_cp=False,
+    convert_weights=True,
+    init_cfg=dict(
+        type="Pretrained",
+        checkpoint="https://github.com/SwinTransformer/storage/releases/download/v1.0.0/"
+        "swin_large_patch4_window12_384_22k.pth",
+    ),
 )

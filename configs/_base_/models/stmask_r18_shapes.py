@@ -1,16 +1,11 @@
 # The image model of STMask for ShapesVIS: every part, narrow. The frames and their objects are
 # small, so the pyramid begins at stride 4, with anchors of 12 pixels. The backbone is the plain
 # ResNet-18 of all shapes configs: its blocks have no deformable form.
+_base_ = "./frames.py"
+
 model = dict(
     type="STMaskDetector",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_mask=True,
-        pad_size_divisor=32,
-    ),
+    data_preprocessor=dict(_base_._frames, type="DetDataPreprocessor"),
     backbone=dict(
         type="ResNet",
         depth=18,

@@ -1,16 +1,11 @@
 # The image model of STMask for the 40 classes of YouTube-VIS: YOLACT++ R-50 (every second block of
 # the last three stages deformable, batch normalisation frozen) with feature calibration for
 # anchors, and for boxes (adaptive) on the class branch, as released.
+_base_ = "./frames.py"
+
 model = dict(
     type="STMaskDetector",
-    data_preprocessor=dict(
-        type="DetDataPreprocessor",
-        mean=[123.675, 116.28, 103.53],
-        std=[58.395, 57.12, 57.375],
-        bgr_to_rgb=True,
-        pad_mask=True,
-        pad_size_divisor=32,
-    ),
+    data_preprocessor=dict(_base_._frames, type="DetDataPreprocessor"),
     backbone=dict(
         type="IntervalDCNResNet",
         dcn_interval=2,

@@ -1,8 +1,8 @@
 # YouTube-VIS as MaskTrack R-CNN and the methods after it train: 12 epochs, each of which visits
 # every frame that has an object once, SGD, steps at epochs 8 and 11.
-max_epochs = 12
+_max_epochs = 12
 
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=max_epochs, val_interval=1)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=_max_epochs, val_interval=1)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
@@ -13,7 +13,9 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=1.0 / 3, by_epoch=False, begin=0, end=500),
-    dict(type="MultiStepLR", by_epoch=True, begin=0, end=max_epochs, milestones=[8, 11], gamma=0.1),
+    dict(
+        type="MultiStepLR", by_epoch=True, begin=0, end=_max_epochs, milestones=[8, 11], gamma=0.1
+    ),
 ]
 
 # The learning rate is for this many samples an iteration, over all processes.

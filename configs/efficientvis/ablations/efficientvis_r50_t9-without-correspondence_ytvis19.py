@@ -1,0 +1,10 @@
+# Table 1e: each clip is trained as a video of its own; testing stays end to end. As many frames are
+# seen as with pairs.
+_base_ = "./efficientvis_r50_t9_ytvis19.py"
+
+_train_pipeline = [
+    dict(type="ClipSample", clip_length=9, num_clips=1),
+    *_base_._train_pipeline[1:],
+]
+train_dataloader = dict(batch_size=2, dataset=dict(pipeline=_train_pipeline))
+auto_scale_lr = dict(base_batch_size=8)

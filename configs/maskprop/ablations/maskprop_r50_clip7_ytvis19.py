@@ -1,0 +1,4 @@
+# Figure 6 of the paper: clips of 7 frames at test time.
+_base_ = "../maskprop_r50_ytvis19.py"
+
+model = dict(reach=3)

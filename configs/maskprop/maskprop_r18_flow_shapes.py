@@ -1,4 +1,0 @@
-# Optical flow in place of the propagation head, as in Table 3 of the paper.
-_base_ = "./maskprop_r18_shapes.py"
-
-model = dict(propagation_head=dict(_delete_=True, type="FlowPropagation"))

@@ -1,4 +1,0 @@
-# Figure 6 of the paper: clips of 9 frames at test time.
-_base_ = "./maskprop_r50_ytvis19.py"
-
-model = dict(reach=4)

@@ -1,4 +1,0 @@
-# SeqFormer with intra-scale temporal attention in the encoder, on ShapesVIS.
-_base_ = "./seqformer_r18_shapes.py"
-
-model = dict(encoder=dict(ms_sts=dict(type="MSSTSAttention", intra=True, inter=False)))
