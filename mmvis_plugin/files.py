@@ -111,10 +111,12 @@ def write_json(content: Any, path: str | os.PathLike, indent: int | None = None)
     write_text(json.dumps(content, allow_nan=False, indent=indent), path)
 
 
-def natural_key(name: str | os.PathLike) -> list[tuple[bool, int | str]]:
+def natural_key(name: str | os.PathLike) -> list[str | tuple[int, str]]:
     """Sort key that compares runs of digits as numbers, so that 2.jpg comes before 10.jpg."""
-    parts = re.split(r"(\d+)", os.fspath(name))
-    return [(True, int(part)) if part.isdecimal() else (False, part) for part in parts]
+    parts = re.split(r"(\d+)", os.fspath(name))  # texts and numbers in turns
+    digits = [number.lstrip("0") for number in parts[1::2]]
+    parts[1::2] = [(len(number), number) for number in digits]
+    return parts
 
 
 def resource_root() -> Path:

@@ -82,3 +82,19 @@ def small_content():
             dict(annotation(5, 9, 2, [compressed(box), compressed(box), None]), iscrowd=1),
         ],
     )
+
+
+def clean_content():
+    """The small dataset without what the checker finds in it."""
+    content = small_content()
+    box, small = compressed(box_mask(4, 5, 6, 7)), compressed(box_mask(0, 0, 2, 3))
+    segmentations = {1: [box, None, box, polygons(4, 5, 6, 7)], 2: [small, None, None, small]}
+    for annotation in content["annotations"]:
+        masks = segmentations.get(annotation["id"], annotation["segmentations"])
+        areas = [None if m is None else 6 if m == small else 42 for m in masks]
+        boxes = {None: None, 6: [0, 0, 2, 3], 42: [4, 5, 6, 7]}
+        annotation.update(segmentations=masks, areas=areas, bboxes=[boxes[a] for a in areas])
+    content["annotations"][-1]["video_id"] = 11
+    for key in ("segmentations", "areas", "bboxes"):
+        content["annotations"][-1][key].pop()
+    return content

@@ -8,17 +8,15 @@ from mmengine.logging import print_log
 from pycocotools import mask as mask_utils
 from tqdm import tqdm
 
-from mmvis_plugin.garbage import without_garbage_collection
 from mmvis_plugin.ytvis.categories import CATEGORIES
-from mmvis_plugin.ytvis.rle import RLEError, mask_areas, to_rle
+from mmvis_plugin.ytvis.checks import Checks
+from mmvis_plugin.ytvis.json_file import constants_message, parse_json, without_garbage_collection
+from mmvis_plugin.ytvis.masks import to_rle
+from mmvis_plugin.ytvis.problems import Problems, show
+from mmvis_plugin.ytvis.rle import RLEError, mask_areas
+from mmvis_plugin.ytvis.values import MAX_SIDE, is_side, is_text
 
-from .youtube_vis import (
-    DatasetError,
-    YTVISDataset,
-    _get,
-    _is_size,
-    _require,
-)
+from .youtube_vis import DatasetError, YTVISDataset
 
 # Source: SeqFormer (Wu et al., ECCV 2022), whose repository has these as tables of ids, a bicycle
 # being a motorbike there too. It also makes COCO's mouse, which lies beside computers, a fox (2019)
@@ -95,7 +93,6 @@ class COCOClips(YTVISDataset):
         ValueError: An argument is out of range, or a name in ``category_map`` is no class.
     """
 
-    items = "images"
     file_words = "image {video_id}: file {img_path}"
 
     def __init__(
@@ -132,10 +129,18 @@ class COCOClips(YTVISDataset):
             ``images``; ``video_id`` is COCO's id of the image.
         """
         with without_garbage_collection():
-            content = self._read_json()
-            labels = self._map_classes(content["categories"])
-            images = self._parse_images(content["images"])
-            objects = self._sort_annotations(content["annotations"] or [], images, labels)
+            content, constants = parse_json(self._read_file(), self.ann_file, keep_lists=False)
+            checks = Checks(Problems(self.ann_file, collect=False))
+            if constants:
+                checks.error("json", constants_message(constants))
+            if not isinstance(content, dict):
+                checks.error("schema", f"the file must hold an object, got {show(content)}")
+            categories: dict = {}
+            checks.read_categories(checks.list_of(content, "categories"), categories)
+            labels = self._map_classes(categories)
+            images = self._parse_images(checks.list_of(content, "images"), checks)
+            annotations = checks.annotations_of(content)
+            objects = self._sort_annotations(annotations, images, labels, checks)
             self._check_image_files(images)
             # COCO takes about a minute, mostly for the masks of half a million polygons.
             progress = tqdm(
@@ -161,7 +166,7 @@ class COCOClips(YTVISDataset):
         num_objects = sum(not instance["ignore_flag"] for instance in image["instances"])
         return 0 < num_objects <= self.max_objects
 
-    def _map_classes(self, categories: list[dict]) -> dict[int, int | None]:
+    def _map_classes(self, categories: dict) -> dict[int, int | None]:
         """Set the class metainfo; map each of COCO's ids to a label, None if it has none."""
         classes = self._metainfo.get("classes") or self.names
         classes = (classes,) if isinstance(classes, str) else tuple(classes)
@@ -174,34 +179,32 @@ class COCOClips(YTVISDataset):
         ids = tuple(self.names.index(name) + 1 for name in classes)
         self._metainfo.update(classes=classes, category_ids=ids)
         labels = {}
-        for i, category in enumerate(categories):
-            _require(category, ("id", "name"), f"{self.ann_file}: category number {i}")
-            if category["id"] in labels:
-                raise DatasetError(f"{self.ann_file}: category id {category['id']} is used twice")
-            name = self.category_map.get(category["name"])
-            labels[category["id"]] = classes.index(name) if name in classes else None
+        for id_, coco_name in categories.items():
+            name = self.category_map.get(coco_name)
+            labels[id_] = classes.index(name) if name in classes else None
         if not any(label is not None for label in labels.values()):
-            given = ", ".join(category["name"] for category in categories)
+            given = ", ".join(list(categories.values())[:100])
             raise DatasetError(
                 f"{self.ann_file}: none of its categories ({given}) is one of "
                 f"{', '.join(self.category_map)}"
             )
         return labels
 
-    def _parse_images(self, raw_images: list[dict]) -> dict[int, dict]:
+    def _parse_images(self, raw_images: list, checks: Checks) -> dict[int, dict]:
         videos = {}
         for i, raw in enumerate(raw_images):
-            where = f"{self.ann_file}: image {_get(raw, 'id', f'number {i}')}"
-            _require(raw, ("id", "width", "height", "file_name"), where)
+            checks.has_keys(raw, ("id", "width", "height", "file_name"), f"images[{i}]")
+            checks.is_id(raw["id"], "id", f"images[{i}]")
+            where = f"image {raw['id']}"
             if raw["id"] in videos:
-                raise DatasetError(f"{where}: this id is used by two images")
-            if not isinstance(raw["file_name"], str):
-                raise DatasetError(f"{where}: file_name must be a name, got {raw['file_name']!r}")
-            if not (_is_size(raw["width"]) and _is_size(raw["height"])):
-                raise DatasetError(
-                    f"{where}: width and height must be positive whole numbers, got "
-                    f"{raw['width']!r} and {raw['height']!r}"
-                )
+                checks.error("duplicate_id", f"{where}: this id is used by two images")
+            if not is_text(raw["file_name"]):
+                found = show(raw["file_name"])
+                checks.error("schema", f"{where}: 'file_name' must be a text, got {found}")
+            for key in ("width", "height"):
+                if not is_side(raw[key]):
+                    message = f"{key!r} must be a whole number from 1 to {MAX_SIDE}, got "
+                    checks.error("size", f"{where}: {message}{show(raw[key])}")
             image = dict(height=int(raw["height"]), width=int(raw["width"]), instances=[])
             videos[raw["id"]] = dict(
                 video_id=raw["id"], video_length=self.num_frames, images=[image]
@@ -216,30 +219,28 @@ class COCOClips(YTVISDataset):
             videos = dict(list(videos.items())[:1])
         self._check_frame_files(videos.values())
 
-    def _sort_annotations(self, annotations, videos, labels) -> dict[int, list[dict]]:
+    def _sort_annotations(self, annotations, videos, labels, checks) -> dict[int, list[dict]]:
         """The annotations of classes that are used, by image."""
         seen, by_image = set(), defaultdict(list)
+        keys = ("id", "image_id", "category_id", "segmentation")
         for i, raw in enumerate(annotations):
-            where = self._where(raw, i)
-            _require(raw, ("id", "image_id", "category_id", "segmentation"), where)
+            what = f"annotations[{i}]"
+            checks.has_keys(raw, keys, what)
+            for key in keys[:3]:
+                checks.is_id(raw[key], key, what)
+            where = self._where(raw)
             if raw["id"] in seen:
-                raise DatasetError(f"{where}: this id is used by two annotations")
+                checks.error("duplicate_id", f"{where}: this id is used by two annotations")
             seen.add(raw["id"])
-            if raw["image_id"] not in videos:
-                raise DatasetError(f"{where}: there is no image with this id")
-            if raw["category_id"] not in labels:
-                raise DatasetError(
-                    f"{where}: category_id {raw['category_id']} is not among the categories"
-                )
+            checks.is_crowd_flag(raw, f"{where}: ")
+            for name, table in (("image", videos), ("category", labels)):
+                checks.look_up(table, name, raw[f"{name}_id"], f"{where}: ")
             if labels[raw["category_id"]] is not None:
                 by_image[raw["image_id"]].append(raw)
         return by_image
 
-    def _where(self, raw: dict, number: int) -> str:
-        return (
-            f"{self.ann_file}: image {_get(raw, 'image_id', 'unknown')}: "
-            f"annotation {_get(raw, 'id', f'number {number}')}"
-        )
+    def _where(self, raw: dict) -> str:
+        return f"image {raw['image_id']}: annotation {raw['id']}"
 
     def _parse_objects(self, image: dict, raw_objects: list[dict], labels: dict) -> list[dict]:
         height, width = image["height"], image["width"]
@@ -250,9 +251,8 @@ class COCOClips(YTVISDataset):
             areas = mask_areas(rles, height, width)
         except RLEError as error:
             number = len(rles) if error.index is None else error.index
-            raise DatasetError(
-                f"{self._where(raw_objects[number], number)}: segmentation: {error}"
-            ) from error
+            where = self._where(raw_objects[number])
+            raise DatasetError(f"{self.ann_file}: {where}: the segmentation: {error}") from error
         boxes = mask_utils.toBbox(rles).astype(np.float64)
         boxes[:, 2:] += boxes[:, :2]
         visible = [i for i, area in enumerate(areas) if area]

@@ -1,8 +1,9 @@
 """YouTube-VIS 2019, YouTube-VIS 2021 and OVIS, read from their official JSON."""
 
-import json
-import math
+import logging
+import os
 import random
+from collections.abc import Iterable
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,14 +14,14 @@ from mmengine import fileio
 from mmengine.logging import print_log
 from pycocotools import mask as mask_util
 
-from mmvis_plugin.garbage import without_garbage_collection
-from mmvis_plugin.ytvis.rle import RLEError, compress_lists, mask_areas, parse_masks
+from mmvis_plugin.ytvis.json_file import without_garbage_collection
+from mmvis_plugin.ytvis.problems import FormatError, summary_of
+from mmvis_plugin.ytvis.reader import TrackRecord, VideoRecord, read_ytvis
 
 from .samplers import FrameIndex
 
-
-class DatasetError(ValueError):
-    """A YouTube-VIS JSON, or a frame file it names, that cannot be used."""
+DatasetError = FormatError
+"""A YouTube-VIS JSON, or a frame file it names, that cannot be used."""
 
 
 @contextmanager
@@ -69,8 +70,8 @@ class YTVISDataset(BaseVideoDataset):
             ``metainfo``, ``pipeline``, ``test_mode``, ``indices``, ``backend_args`` ...
 
     Raises:
-        DatasetError: If the JSON is broken or frame files are missing; the message names the
-            file, the video and the annotation.
+        FormatError: If the JSON is refused (:mod:`mmvis_plugin.ytvis.reader` says when) or frame
+            files are missing; the message names the file, the video and the annotation.
         FileNotFoundError: If there is no such JSON.
 
     Examples:
@@ -81,8 +82,7 @@ class YTVISDataset(BaseVideoDataset):
         dict_keys(['bbox', 'bbox_label', 'mask', 'instance_id', 'ignore_flag'])
     """
 
-    items = "videos"  # the list in the JSON of which an item of the dataset is made
-    file_words = "video {video_id}: frame file {img_path}"  # what messages call a file
+    file_words = "video {video_id}: frame file {img_path}"  # name of a file in messages
 
     def __init__(self, *args, check_frames: str = "first", **kwargs):
         if check_frames not in ("first", "all", "none"):
@@ -104,56 +104,47 @@ class YTVISDataset(BaseVideoDataset):
             return self._load_data_list()
 
     def _load_data_list(self) -> list[dict]:
-        content = self._read_json()
-        category_to_label = self._select_classes(content["categories"])
-        videos = self._parse_videos(content["videos"])
+        data = read_ytvis(self._read_file(), self.ann_file)
+        if data.problems:
+            print_log(
+                f"{self.ann_file}: {summary_of(data.problems)} "
+                "(tools/analysis_tools/check_ytvis.py lists them all)",
+                "current",
+                logging.WARNING,
+            )
+        category_to_label = self._select_classes(data.categories)
+        videos = self._video_infos(data.videos.values())
         self._check_frame_files(videos.values())
-        annotations = content["annotations"] or []
-        if not annotations and not self.test_mode:
+        if not data.tracks:
+            self._check_without_tracks()
+        self._add_tracks(data.tracks, videos, category_to_label)
+        return list(videos.values())
+
+    def _check_without_tracks(self) -> None:
+        if not self.test_mode:
             raise DatasetError(
                 f"{self.ann_file} has no annotations and cannot be trained on; the official "
                 "validation and test files are for testing (test_mode=True) only"
             )
-        if not annotations:
-            print_log(
-                f"{self.ann_file} has no annotations: results can be written for submission, "
-                "not scored",
-                "current",
-            )
-        self._add_annotations(annotations, videos, category_to_label)
-        return list(videos.values())
+        print_log(
+            f"{self.ann_file} has no annotations: results can be written for submission, "
+            "not scored",
+            "current",
+        )
 
-    def _read_json(self) -> dict:
+    def _read_file(self) -> bytes:
         try:
-            text = fileio.get(self.ann_file, backend_args=self.backend_args)
+            return fileio.get(self.ann_file, backend_args=self.backend_args)
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"annotation file {self.ann_file} does not exist. The expected layout is in "
                 "docs/datasets.md; data_root moves it; *_sub-train.json and *_sub-val.json are "
                 "written by tools/dataset_converters/split_ytvis.py"
             ) from error
-        try:
-            content = json.loads(compress_lists(text))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise DatasetError(f"{self.ann_file} is not valid JSON: {error}") from error
-        _require(content, (self.items, "categories"), self.ann_file)
-        content.setdefault("annotations", None)
-        for key in (self.items, "categories", "annotations"):
-            # The official files without annotations have null there, or leave the key out.
-            if not isinstance(content[key], list) and (key, content[key]) != ("annotations", None):
-                raise DatasetError(f"{self.ann_file}: {key} must be a list")
-        if not content[self.items]:
-            raise DatasetError(f"{self.ann_file} has no {self.items}")
-        return content
 
-    def _select_classes(self, categories: list[dict]) -> dict[int, int | None]:
+    def _select_classes(self, categories: dict) -> dict[int | str, int | None]:
         """Set the class metainfo; map each category id to its label, None if not selected."""
-        for i, category in enumerate(categories):
-            _require(category, ("id", "name"), f"{self.ann_file}: category number {i}")
-        name_to_id = {category["name"]: category["id"] for category in categories}
-        ids = {category["id"] for category in categories}
-        if len(name_to_id) < len(categories) or len(ids) < len(categories):
-            raise DatasetError(f"{self.ann_file}: category ids or names are not unique")
+        name_to_id = {name: id_ for id_, name in categories.items()}
         classes = self._metainfo.get("classes") or list(name_to_id)
         classes = (classes,) if isinstance(classes, str) else tuple(classes)
         unknown = [name for name in classes if name not in name_to_id]
@@ -170,40 +161,25 @@ class YTVISDataset(BaseVideoDataset):
             # Only the metric needs it; in training it would keep ConcatDataset, which compares
             # metainfo, from joining two files, and would end up in every checkpoint.
             self._metainfo["ann_file"] = self.ann_file
-        return {**dict.fromkeys(ids), **{id_: label for label, id_ in enumerate(category_ids)}}
+        labels = {id_: label for label, id_ in enumerate(category_ids)}
+        return {id_: labels.get(id_) for id_ in categories}
 
-    def _parse_videos(self, raw_videos: list[dict]) -> dict[int, dict]:
+    def _video_infos(self, records: Iterable[VideoRecord]) -> dict[int | str, dict]:
         videos, next_image_id = {}, 0
-        for i, raw in enumerate(raw_videos):
-            where = f"{self.ann_file}: video {_get(raw, 'id', f'number {i}')}"
-            _require(raw, ("id", "width", "height", "file_names"), where)
-            names = raw["file_names"]
-            if raw["id"] in videos:
-                raise DatasetError(f"{where}: this id is used by two videos")
-            if not (isinstance(names, list) and set(map(type, names)) == {str}):
-                raise DatasetError(f"{where}: file_names must be a list of one or more names")
-            if raw.get("length", len(names)) != len(names):
-                raise DatasetError(
-                    f"{where}: length is {raw['length']} but there are {len(names)} file_names"
-                )
-            if not (_is_size(raw["width"]) and _is_size(raw["height"])):
-                raise DatasetError(
-                    f"{where}: width and height must be positive whole numbers, got "
-                    f"{raw['width']!r} and {raw['height']!r}"
-                )
+        for record in records:
             images = [
                 dict(
                     img_id=next_image_id + frame,
                     img_path=path,
-                    height=int(raw["height"]),
-                    width=int(raw["width"]),
+                    height=record.height,
+                    width=record.width,
                     frame_id=frame,
                     instances=[],
                 )
-                for frame, path in enumerate(self._frame_paths(names))
+                for frame, path in enumerate(self._frame_paths(record.file_names))
             ]
-            next_image_id += len(names)
-            videos[raw["id"]] = dict(video_id=raw["id"], video_length=len(names), images=images)
+            next_image_id += record.length
+            videos[record.id] = dict(video_id=record.id, video_length=record.length, images=images)
         return videos
 
     def _frame_paths(self, names: list[str]) -> list[str]:
@@ -216,7 +192,7 @@ class YTVISDataset(BaseVideoDataset):
             return [fileio.join_path(prefix, n, backend_args=self.backend_args) for n in names]
         return [folder + name for name in names]  # what join_path does, fifty times as fast
 
-    def _check_frame_files(self, videos) -> None:
+    def _check_frame_files(self, videos: Iterable[dict]) -> None:
         last = dict(first=1, all=None, none=0)[self.check_frames]
         missing = [
             (video["video_id"], image["img_path"])
@@ -227,46 +203,32 @@ class YTVISDataset(BaseVideoDataset):
         if missing:
             video_id, path = missing[0]
             where = self.file_words.format(video_id=video_id, img_path=path)
+            hint = "check data_root and data_prefix.img_path"
+            if "\\" in path and os.sep == "/":
+                hint = "it has backslashes: write '/' in the JSON's file names"
             raise DatasetError(
                 f"{self.ann_file}: {where} does not exist "
-                f"({len(missing)} of the checked files are missing); "
-                "check data_root and data_prefix.img_path"
+                f"({len(missing)} of the checked files are missing); {hint}"
             )
 
-    def _add_annotations(self, annotations, videos, category_to_label) -> None:
-        seen, next_instance_id = set(), dict.fromkeys(videos, 0)
-        for i, raw in enumerate(annotations):
-            where = (
-                f"{self.ann_file}: video {_get(raw, 'video_id', 'unknown')}: "
-                f"annotation {_get(raw, 'id', f'number {i}')}"
-            )
-            _require(raw, ("id", "video_id", "category_id", "segmentations"), where)
-            if raw["id"] in seen:
-                raise DatasetError(f"{where}: this id is used by two annotations")
-            seen.add(raw["id"])
-            if raw["video_id"] not in videos:
-                raise DatasetError(f"{where}: there is no video with this id")
-            if raw["category_id"] not in category_to_label:
-                raise DatasetError(
-                    f"{where}: category_id {raw['category_id']} is not among the categories"
-                )
-            label = category_to_label[raw["category_id"]]
+    def _add_tracks(self, tracks: list[TrackRecord], videos: dict, category_to_label: dict) -> None:
+        next_instance_id = dict.fromkeys(videos, 0)
+        for track in tracks:
+            label = category_to_label[track.category_id]
             if label is None:
                 continue
-            video = videos[raw["video_id"]]
-            images, instance_id = video["images"], next_instance_id[raw["video_id"]]
-            ignore_flag = int(bool(raw.get("iscrowd", 0)))
-            for frame, mask, bbox in _parse_track(raw, video, where):
+            images, instance_id = videos[track.video.id]["images"], next_instance_id[track.video.id]
+            next_instance_id[track.video.id] += 1
+            for frame, mask, bbox in _instances(track):
                 images[frame]["instances"].append(
                     dict(
                         bbox=bbox,
                         bbox_label=label,
                         mask=mask,
                         instance_id=instance_id,
-                        ignore_flag=ignore_flag,
+                        ignore_flag=int(track.crowd),
                     )
                 )
-            next_instance_id[raw["video_id"]] += 1
 
     def filter_data(self) -> list[dict]:
         """Leave out whole videos as ``filter_cfg`` says, in training only."""
@@ -335,77 +297,17 @@ def _frames_with_objects(video: dict) -> list[int]:
     ]
 
 
-def _require(record, keys: tuple[str, ...], where: str) -> None:
-    if not isinstance(record, dict):
-        raise DatasetError(f"{where}: expected an object, got a {type(record).__name__}")
-    missing = [key for key in keys if key not in record]
-    if missing:
-        raise DatasetError(f"{where}: missing key {', '.join(map(repr, missing))}")
-    for key in keys:
-        value = record[key]
-        if key == "name" and not isinstance(value, str):
-            raise DatasetError(f"{where}: {key!r} must be a text, got {value!r:.60}")
-        if key.endswith("id") and isinstance(value, (list, dict)):
-            raise DatasetError(f"{where}: {key!r} must be a number or a text, got {value!r:.60}")
-
-
-def _get(record, key: str, default):
-    return record.get(key, default) if isinstance(record, dict) else default
-
-
-def _is_size(value) -> bool:
-    return isinstance(value, (int, float)) and value >= 1 and value % 1 == 0
-
-
-def _parse_track(raw: dict, video: dict, where: str) -> list[tuple[int, dict, list[float]]]:
+def _instances(track: TrackRecord) -> list[tuple[int, dict, list[float]]]:
     """Frame index, compressed RLE and xyxy box of every frame where the object can be seen."""
-    length, first = video["video_length"], video["images"][0]
-    for key in ("segmentations", "bboxes", "areas"):
-        values = raw.get(key)
-        if values is None and key != "segmentations":
-            continue
-        if not isinstance(values, list) or len(values) != length:
-            size = len(values) if isinstance(values, list) else type(values).__name__
-            raise DatasetError(
-                f"{where}: {key} must be a list with one entry for each of the video's "
-                f"{length} frames, got {size}"
-            )
-    try:
-        rles = parse_masks(raw["segmentations"], length, first["height"], first["width"])
-        areas = mask_areas(rles, first["height"], first["width"])
-    except RLEError as error:
-        raise DatasetError(f"{where}: segmentation of frame {error.index}: {error}") from error
-    frames = areas.nonzero()[0].tolist()
-    given = raw.get("bboxes") or [None] * length
-    boxes = _usable_boxes([given[frame] for frame in frames])
-    if boxes is None:  # some are missing or wrong
-        boxes = [
-            _usable_box(given[frame], f"{where}: box of frame {frame}")
-            or mask_util.toBbox(rles[frame]).tolist()
-            for frame in frames
-        ]
+    frames = track.areas.nonzero()[0].tolist()
+    masks = [track.rle(frame) for frame in frames]
+    given = track.boxes or [None] * len(track.counts)
+    boxes = [given[frame] for frame in frames]
+    empty = [i for i, box in enumerate(boxes) if not box or not (box[2] and box[3])]
+    if empty:  # or missing
+        measured = mask_util.toBbox([masks[i] for i in empty]).tolist()
+        for i, box in zip(empty, measured, strict=True):
+            boxes[i] = box
     corners = np.array(boxes, dtype=np.float64).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
-    masks = [rles[frame] for frame in frames]
     return list(zip(frames, masks, corners.tolist(), strict=True))
-
-
-def _usable_boxes(boxes: list) -> np.ndarray | None:
-    """All of a track's boxes, (n, 4) x, y, w, h, if all of them are given and not empty."""
-    try:
-        array = np.array(boxes)
-    except ValueError:
-        return None
-    if array.ndim != 2 or array.shape[1] != 4 or array.dtype.kind not in "if":
-        return None
-    return array if np.isfinite(array).all() and (array[:, 2:] > 0).all() else None
-
-
-def _usable_box(box, where: str) -> list[float] | None:
-    """The box given for a mask, or None if it is missing or empty."""
-    if not box:
-        return None
-    is_list = isinstance(box, list) and len(box) == 4
-    if not is_list or not all(isinstance(v, (int, float)) and math.isfinite(v) for v in box):
-        raise DatasetError(f"{where}: expected four numbers x, y, w, h, got {box}")
-    return [float(v) for v in box] if box[2] > 0 and box[3] > 0 else None

@@ -8,17 +8,10 @@ from .error_analysis import (
     analyze_errors,
     mend_results,
 )
+from .protocol import VideoMatches, accumulate, match_videos
 from .tracking import HOTA_FIGURES, evaluate_tracking
-from .ytvis_eval import (
-    GroundTruth,
-    VideoMatches,
-    accumulate,
-    evaluate_ytvis,
-    format_table,
-    load_ground_truth,
-    load_results,
-    match_videos,
-)
+from .tracks import GroundTruth
+from .ytvis_eval import evaluate_ytvis, format_table, load_ground_truth, load_results
 from .ytvis_metric import YTVISMetric
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .ytvis_eval import IOU_THRESHOLDS, MAX_TRACKS, VideoMatches, average_precision, rank_tracks
+from .protocol import IOU_THRESHOLDS, MAX_TRACKS, VideoMatches, average_precision, rank_tracks
 
 BOOTSTRAP_FIGURES = ("AP", "AP50", "AP75", "AR10")
 

@@ -67,14 +67,12 @@ from typing import NamedTuple
 import numpy as np
 
 from .frame_overlaps import frame_intersections, frame_ious, load_tracks, track_areas
-from .ytvis_eval import (
+from .protocol import (
     IOU_THRESHOLDS,
     MAX_TRACKS,
-    GroundTruth,
-    Track,
-    Video,
     average_precision,
 )
+from .tracks import GroundTruth, Track, Video
 
 LINKING_KINDS = ("split", "merge", "switch")
 ERROR_KINDS = (

@@ -9,7 +9,8 @@ import numpy as np
 
 from mmvis_plugin.ytvis.rle import decode_runs, intersections
 
-from .ytvis_eval import GroundTruth, Track, load_ground_truth, load_results
+from .tracks import GroundTruth, Track
+from .ytvis_eval import load_ground_truth, load_results
 
 
 def load_tracks(

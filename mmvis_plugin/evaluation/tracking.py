@@ -27,7 +27,7 @@ from .frame_overlaps import (
     load_tracks,
     track_areas,
 )
-from .ytvis_eval import GroundTruth, Track
+from .tracks import GroundTruth, Track
 
 HOTA_FIGURES = ("HOTA", "DetA", "AssA", "LocA", "DetRe", "DetPr", "AssRe", "AssPr")
 MATCH_IOU = 0.5  # of CLEAR and of the identities of an object
@@ -71,14 +71,11 @@ def evaluate_tracking(
           objects]``.
 
     Raises:
-        ValueError: The annotations or an entry of the results are malformed; says where. Or the
-            annotations list no categories.
+        ValueError: The annotations or an entry of the results are malformed; says where.
         ImportError: TrackEval is not installed; says how to install it.
     """
     hota, clear = _metrics()
     gt, tracks = load_tracks(gt, results)
-    if not gt.categories:
-        raise ValueError("the annotations list no categories, so there is nothing to score")
     hotas, counts = {}, {}
     for key, chosen, annotated, length in by_video_and_class(gt, tracks, score_threshold, progress):
         sequence = _sequence(chosen, annotated, length)

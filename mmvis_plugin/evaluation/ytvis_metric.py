@@ -21,18 +21,12 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from mmvis_plugin.files import replacing
-from mmvis_plugin.ytvis.rle import RLEError, encode_masks, mask_areas, parse_masks
+from mmvis_plugin.ytvis.masks import parse_masks
+from mmvis_plugin.ytvis.rle import RLEError, encode_masks, mask_areas
 
-from .ytvis_eval import (
-    GroundTruth,
-    Track,
-    Video,
-    VideoMatches,
-    accumulate,
-    format_table,
-    load_ground_truth,
-    match_videos,
-)
+from .protocol import VideoMatches, accumulate, match_videos
+from .tracks import GroundTruth, Track, Video
+from .ytvis_eval import format_table, load_ground_truth
 
 _PREDICTED_TWICE = (
     "video {}, frame {} was predicted twice. Every video must be tested once: use a sampler with "

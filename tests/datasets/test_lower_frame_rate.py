@@ -83,8 +83,8 @@ def test_bad_input_is_named(tool, tmp_path, monkeypatch):
     broken.write_text(json.dumps(dict(annotations=[])))
     bad.write_text("bad")
     for path, stride, message in (
-        (broken, "2", "broken.json: key 'videos' is missing"),
-        (bad, "2", "bad.json is not valid JSON: Expecting value: line 1 column 1"),
+        (broken, "2", "broken.json: 'categories' must be a list"),
+        (bad, "2", "bad.json: not valid JSON: Expecting value: line 1 column 1"),
         (tmp_path / "none.json", "2", "No such file or directory: .*none.json"),
         (whole, "0", "the stride must be at least 1"),
     ):

@@ -153,106 +153,12 @@ def test_data_info_is_a_fresh_copy(root):
     assert len(dataset.get_data_info(0)["images"]) == 4
 
 
-# --- broken input -----------------------------------------------------------------------------
-
-BOX = compressed(box_mask(4, 5, 6, 7))
-OTHER_SIZE = compressed(box_mask(0, 0, 2, 2, height=32, width=24))
-IN_ANNOTATION = ("train.json", "video 7", "annotation 1")
-IN_VIDEO = ("train.json", "video 7")
-
-
-def _set(*path_and_value):
-    *path, key, value = path_and_value
-
-    def change(content):
-        for step in path:
-            content = content[step]
-        content[key] = value
-
-    return change
-
-
-def _delete(*path):
-    def change(content):
-        for step in path[:-1]:
-            content = content[step]
-        del content[path[-1]]
-
-    return change
-
-
-def _segmentation(value):
-    return _set("annotations", 0, "segmentations", 2, value)
-
-
-@pytest.mark.parametrize(
-    ("change", "fragments"),
-    [
-        (_delete("videos"), ("train.json", "videos")),
-        (_delete("categories"), ("train.json", "categories")),
-        (_set("videos", []), ("train.json", "no videos")),
-        (_set("videos", {}), ("train.json", "videos must be a list")),
-        (_set("annotations", 3), ("train.json", "annotations must be a list")),
-        (_delete("categories", 0, "name"), ("train.json", "category number 0", "'name'")),
-        (_set("categories", 0, "name", None), ("train.json", "category number 0", "'name'")),
-        (_set("categories", 0, "id", [1]), ("train.json", "category number 0", "'id'")),
-        (_set("categories", 0, "id", 2), ("train.json", "not unique")),
-        (_set("categories", 0, "name", "dog"), ("train.json", "not unique")),
-        (_delete("videos", 0, "id"), ("train.json", "video number 0", "'id'")),
-        (_set("videos", 0, "id", [7]), ("train.json", "'id' must be a number or a text")),
-        (_set("videos", 0, "x"), ("train.json", "video number 0", "str")),
-        (_delete("videos", 0, "file_names"), (*IN_VIDEO, "'file_names'")),
-        (_set("videos", 0, "file_names", []), (*IN_VIDEO, "file_names")),
-        (_delete("videos", 0, "width"), (*IN_VIDEO, "'width'")),
-        (_set("videos", 0, "height", 0), (*IN_VIDEO, "positive")),
-        (_set("videos", 0, "length", 5), (*IN_VIDEO, "length is 5", "4 file_names")),
-        (_set("videos", 1, "id", 7), (*IN_VIDEO, "two videos")),
-        (_set("videos", 0, "file_names", 0, "v7/gone.jpg"), (*IN_VIDEO, "v7/gone.jpg")),
-        (_delete("annotations", 0, "id"), ("video 7", "annotation number 0", "'id'")),
-        (_delete("annotations", 0, "video_id"), ("video unknown", "annotation 1", "'video_id'")),
-        (_delete("annotations", 0, "category_id"), (*IN_ANNOTATION, "'category_id'")),
-        (_delete("annotations", 0, "segmentations"), (*IN_ANNOTATION, "'segmentations'")),
-        (_set("annotations", 0, "category_id", [2]), (*IN_ANNOTATION, "'category_id'", "[2]")),
-        (_set("annotations", 1, "id", 1), (*IN_ANNOTATION, "two annotations")),
-        (_set("annotations", 0, "video_id", 8), ("video 8", "annotation 1", "no video")),
-        (_set("annotations", 0, "category_id", 4), (*IN_ANNOTATION, "category_id 4")),
-        (_set("annotations", 0, "segmentations", [BOX]), (*IN_ANNOTATION, "4 frames", "got 1")),
-        (_set("annotations", 0, "segmentations", None), (*IN_ANNOTATION, "NoneType")),
-        (_set("annotations", 0, "bboxes", [None]), (*IN_ANNOTATION, "bboxes", "got 1")),
-        (_set("annotations", 0, "areas", [None]), (*IN_ANNOTATION, "areas", "got 1")),
-        (_set("annotations", 0, "bboxes", 2, [1, 2]), (*IN_ANNOTATION, "box of frame 2")),
-        (_set("annotations", 0, "bboxes", 2, 5), (*IN_ANNOTATION, "box of frame 2", "got 5")),
-        (_segmentation(OTHER_SIZE), (*IN_ANNOTATION, "frame 2", "[32, 24]", "24 x 32")),
-        (_segmentation(dict(BOX, counts=BOX["counts"][:-1])), (*IN_ANNOTATION, "frame 2", "RLE")),
-        (_segmentation(dict(BOX, counts="")), (*IN_ANNOTATION, "frame 2", "RLE")),
-        (_segmentation(dict(BOX, counts="\u00e9~")), (*IN_ANNOTATION, "frame 2", "RLE")),
-        (
-            _segmentation(dict(BOX, counts=[1, 2])),
-            (*IN_ANNOTATION, "frame 2", "describes 3 pixels"),
-        ),
-        (_segmentation(dict(BOX, counts=[800, -32])), (*IN_ANNOTATION, "frame 2", "run lengths")),
-        (_segmentation(dict(BOX, counts=7)), (*IN_ANNOTATION, "frame 2", "run lengths")),
-        (_segmentation(dict(counts="PPYo0")), (*IN_ANNOTATION, "frame 2", "'size'")),
-        (_segmentation("x"), (*IN_ANNOTATION, "frame 2", "polygons")),
-        (_segmentation([[1, 2, 3, 4]]), (*IN_ANNOTATION, "frame 2", "3 or more points")),
-        (_segmentation([[1, 2, 3, 4, 5, 6, 7]]), (*IN_ANNOTATION, "frame 2", "flat list")),
-        (_segmentation([1, 2, 3, 4, 5, 6]), (*IN_ANNOTATION, "frame 2", "flat list")),
-        (_segmentation([[1, 2, 3, 4, 5, None]]), (*IN_ANNOTATION, "frame 2", "finite")),
-    ],
-)
-def test_broken_json_is_named(root, change, fragments):
-    content = small_content()
-    change(content)
-    (root / "train.json").write_text(json.dumps(content))
-    with pytest.raises(DatasetError) as error:
-        make(root)
-    for fragment in fragments:
-        assert fragment in str(error.value)
+# --- missing files -----------------------------------------------------------------------------
 
 
 def test_json_that_is_missing_or_no_json(root):
     (root / "train.json").write_text("{")
-    with pytest.raises(DatasetError, match=r"train\.json is not valid JSON"):
+    with pytest.raises(DatasetError, match=r"train\.json: not valid JSON"):
         make(root)
     with pytest.raises(FileNotFoundError, match=r"nothing\.json.*split_ytvis\.py"):
         make(root, ann_file="nothing.json")

@@ -141,7 +141,7 @@ def goes_on_as_another(gt, results):
         tracks_of(gt["annotations"], 0), tracks_of(results, 0), tracks_of(results, 2), strict=True
     ):
         object_["segmentations"][4:] = [None] * 4
-        object_.pop("areas")
+        del object_["areas"], object_["bboxes"]
         track["segmentations"] = track["segmentations"][:4] + other["segmentations"][4:]
 
 

@@ -34,6 +34,8 @@ def many_videos(count=40, seed=1):
                 for item in items
             ]
         if len(gt["videos"]) >= count:
+            for index, item in enumerate(gt["annotations"]):
+                item["id"] = index
             return load_ground_truth(gt), results
     raise AssertionError
 

@@ -2,7 +2,6 @@ import contextlib
 import copy
 import io
 import json
-import math
 from unittest import mock
 
 import numpy as np
@@ -11,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmdet.evaluation.functional import YTVIS, YTVISeval
 from pycocotools import mask as mask_utils
-from ytvis_cases import annotation, compress, random_case, rectangle, result
+from ytvis_cases import annotation, compress, make_video, random_case, rectangle, result
 
 from mmvis_plugin.evaluation import (
     accumulate,
@@ -20,11 +19,11 @@ from mmvis_plugin.evaluation import (
     load_ground_truth,
     load_results,
     match_videos,
-    ytvis_eval,
+    protocol,
 )
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
-VIDEO = {"id": 7, "height": 12, "width": 16, "length": 3}
+VIDEO = make_video(7, 12, 16, 3)
 
 
 def reference(gt, results):
@@ -80,7 +79,7 @@ def test_ious_are_exact():
     rles = mask_utils.encode(np.asfortranarray(shapes.transpose(1, 2, 0).astype(np.uint8)))
     for rle in rles:
         rle["counts"] = rle["counts"].decode()
-    video = {"id": 1, "height": 90, "width": 120, "length": 2}
+    video = make_video(1, 90, 120, 2)
     flat = shapes.reshape(12, -1).astype(np.int64)
     inter = flat @ flat.T
     ious = inter / (flat.sum(1)[:, None] + flat.sum(1) - inter)
@@ -88,7 +87,7 @@ def test_ious_are_exact():
     for i, j in np.argwhere(ious >= 0.5):
         gt = dataset(annotation(1, video, 1, [None, rles[i]]), videos=[video])
         for iou, matched in ((ious[i, j], True), (np.nextafter(ious[i, j], 2), False)):
-            with mock.patch.object(ytvis_eval, "IOU_THRESHOLDS", np.array([iou])):
+            with mock.patch.object(protocol, "IOU_THRESHOLDS", np.array([iou])):
                 tracks = load_results([result(1, 1, 0.5, [None, rles[j]])], load_ground_truth(gt))
                 (matches,) = match_videos(load_ground_truth(gt), tracks)
             assert matches.matched[0, 0, 0] == matched
@@ -188,7 +187,7 @@ def test_table_shows_every_class_and_what_is_undefined():
 
 def test_a_video_longer_than_255_frames():
     """pycocotools counts the pixels of no more masks at once."""
-    video = {"id": 1, "height": 12, "width": 16, "length": 300}
+    video = make_video(1, 12, 16, 300)
     gt = dataset(annotation(1, video, 1, [box(0, 0, 4, 4)] * 300), videos=[video])
     half = [box(0, 0, 4, 4)] * 150 + [None] * 150
     assert evaluate_ytvis(gt, [result(1, 1, 0.5, half)])["AP50"] == pytest.approx(1)
@@ -200,10 +199,8 @@ def test_a_broken_rle_is_found_where_no_annotation_is_of_its_class():
     with pytest.raises(ValueError, match=r"results\[0\] .*category_id 2\), frame 1: the RLE"):
         evaluate_ytvis(gt, [result(7, 2, 0.5, broken)])
     gt["annotations"][0]["segmentations"] = broken
-    with pytest.raises(ValueError, match=r"annotations\[0\] \(id 1, video_id 7\), frame 1: the"):
+    with pytest.raises(ValueError, match="annotations: video 7: annotation 1: frame 1: .* the RLE"):
         evaluate_ytvis(gt, [result(7, 1, 0.5, [box(0, 0, 4, 4)] * 3)])
-    with pytest.raises(ValueError, match=r"annotations\[0\] \(id 1, video_id 7\), frame 1: the"):
-        _ = load_ground_truth(gt).tracks[7, 1][0].areas
 
 
 def test_stages_one_after_another_are_the_evaluation():
@@ -261,6 +258,8 @@ def test_repeated_records_are_repeated_videos():
             copied["videos"].append({**video, "id": video["id"] + 1000})
         for kind in (copied["annotations"], results):
             kind += [{**item, "video_id": item["video_id"] + 1000} for item in kind]
+        for index, item in enumerate(copied["annotations"]):
+            item["id"] = index
         names = list(loaded.categories.values())
         assert accumulate(matches * 2, names) == evaluate_ytvis(copied, results)
         compared += 1
@@ -276,8 +275,11 @@ MASKS = [box(0, 0, 4, 4)] * 3
         ({"video_id": 8}, r"results\[1\] .*video_id 8 is not in the annotation file"),
         ({"video_id": [7]}, r"results\[1\] .*video_id \[7\] is not in"),
         ({"category_id": 5}, r"results\[1\] .*category_id 5 is not in the annotation file"),
-        ({"segmentations": MASKS[:2]}, r"results\[1\] \(video_id 7.*a list of 3.*got 2"),
-        ({"segmentations": None}, r"results\[1\].*a list of 3.*got NoneType"),
+        (
+            {"segmentations": MASKS[:2]},
+            r"results\[1\] .*an entry for each of 3 frames, got 2",
+        ),
+        ({"segmentations": None}, r"results\[1\].*an entry for each of 3 frames, got NoneType"),
         (
             {"segmentations": [None, compress(rectangle(0, 0, 4, 4, 16, 12)), None]},
             r"results\[1\].*frame 1: RLE of size \[16, 12\] in a video of 12 x 16",
@@ -311,68 +313,12 @@ def test_incomplete_results_are_named(tmp_path):
     del entry["score"]
     with pytest.raises(ValueError, match=r"results\[0\] is not an object with the keys .*score"):
         evaluate_ytvis(gt, [entry])
-    with pytest.raises(ValueError, match="expected a list of entries, got dict"):
+    with pytest.raises(ValueError, match="expected a list of entries, got {'results': \\[\\]}"):
         evaluate_ytvis(gt, {"results": []})
     broken = tmp_path / "results.json"
     broken.write_text("[{")
-    with pytest.raises(ValueError, match="results.json: not a JSON file"):
+    with pytest.raises(ValueError, match="results.json: not valid JSON"):
         evaluate_ytvis(gt, broken)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"video_id": 8}, r"annotations\[0\] \(id 31, video_id 8\): video_id 8 is not in"),
-        ({"category_id": 9}, r"id 31, video_id 7\): category_id 9 is not in"),
-        (
-            {"segmentations": MASKS[:1]},
-            "id 31, video_id 7.*'segmentations' must be a list of 3, .*got 1",
-        ),
-        ({"segmentations": [None, [[1, 2, 3, 4]], None]}, "id 31.*frame 1: a polygon must"),
-        ({"segmentations": [None, [1, 1, 5, 1, 5, 5], None]}, "id 31.*frame 1: a polygon must"),
-        (
-            {"segmentations": [[[1, 1, 5, 1, float("nan"), 5]], None, None]},
-            "id 31.*frame 0: polygon coordinates must be finite",
-        ),
-        (
-            {"segmentations": [{"size": [12, 16], "counts": [4, 5]}, None, None]},
-            "id 31.*frame 0: the RLE describes 9 pixels, not a mask of 12 x 16",
-        ),
-        ({"areas": ["big", None, None]}, "id 31.*'areas' must hold numbers"),
-    ],
-)
-def test_wrong_annotations_are_named(change, message):
-    ann = {**annotation(31, VIDEO, 1, MASKS), **change}
-    with pytest.raises(ValueError, match=message):
-        evaluate_ytvis(dataset(ann), [])
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda gt: gt.pop("videos"), "no list under the key 'videos'"),
-        (lambda gt: gt["videos"][0].pop("height"), r"videos\[0\] \(id 7\) has no key 'height'"),
-        (lambda gt: gt["videos"][0].pop("length"), r"\(id 7\) has neither 'length' nor"),
-        (lambda gt: gt["videos"][0].update(length=2.5), "id 7.*length must be a whole number"),
-        (lambda gt: gt["videos"][0].update(width="16"), "id 7.*width must be a whole number"),
-        (lambda gt: gt["videos"][0].update(height=-4), "id 7.*height must be a whole number of 1"),
-        (lambda gt: gt["videos"][0].update(length=True), "id 7.*length must be a whole number"),
-        (lambda gt: gt["videos"][0].update(length=math.nan), "id 7.*length must be a whole number"),
-        (lambda gt: gt["videos"][0].update(length=math.inf), "id 7.*length must be a whole number"),
-        (lambda gt: gt["videos"][0].update(file_names=["0.jpg"]), "id 7.*length is 3, but .* 1 fi"),
-        (lambda gt: gt["categories"][0].update(name=["cat"]), "name must be a text"),
-        (lambda gt: gt["videos"].append(VIDEO), r"videos\[1\] \(id 7\): the id is taken already"),
-        (lambda gt: gt["categories"].append({"id": 2, "name": "cat"}), "same name"),
-        (lambda gt: gt["annotations"][0].pop("segmentations"), "id 31.*no key 'segmentations'"),
-    ],
-)
-def test_a_malformed_json_is_named(tmp_path, spoil, message):
-    gt = copy.deepcopy(dataset(annotation(31, VIDEO, 1, MASKS)))
-    spoil(gt)
-    path = tmp_path / "valid.json"
-    path.write_text(json.dumps(gt))
-    with pytest.raises(ValueError, match=f"valid.json.*{message}"):
-        load_ground_truth(path)
 
 
 def test_sizes_may_be_written_as_floats():
@@ -394,10 +340,7 @@ def test_without_annotations_there_is_nothing_to_score_with(annotations):
 def banded_tracks(draw):
     """Videos in which each object and its prediction keep to their own columns."""
     num_videos, num_objects = draw(st.integers(1, 3)), draw(st.integers(1, 4))
-    videos = [
-        {"id": v, "height": 12, "width": 16, "length": draw(st.integers(1, 3))}
-        for v in range(num_videos)
-    ]
+    videos = [make_video(v, 12, 16, draw(st.integers(1, 3))) for v in range(num_videos)]
     annotations, predictions = [], []
     for video in videos:
         for band in range(num_objects):

@@ -16,7 +16,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
-from ytvis_cases import annotation
+from ytvis_cases import annotation, make_video
 
 from mmvis_plugin.evaluation import YTVISMetric, evaluate_ytvis
 
@@ -38,7 +38,7 @@ def make_videos(lengths, seed=0):
     rng = np.random.default_rng(seed)
     videos, annotations, masks = [], [], {}
     for video_id, length in lengths.items():
-        video = {"id": video_id, "height": HEIGHT, "width": WIDTH, "length": length}
+        video = make_video(video_id, HEIGHT, WIDTH, length)
         videos.append(video)
         masks[video_id] = np.zeros((length, 3, HEIGHT, WIDTH), dtype=bool)
         for k, name in enumerate(CLASSES):

@@ -21,6 +21,12 @@ def compress(rle):
     return {"size": rle["size"], "counts": rle["counts"].decode()}
 
 
+def make_video(id_, height, width, length):
+    """A video with names for its frames."""
+    names = [f"{id_}/{t:05d}.jpg" for t in range(length)]
+    return {"id": id_, "height": height, "width": width, "length": length, "file_names": names}
+
+
 def annotation(id_, video, category_id, segmentations, iscrowd=0):
     """An annotation with the areas of its masks."""
     height, width = video["height"], video["width"]
@@ -77,7 +83,7 @@ def random_case(seed):
         int(c) for c in rng.permutation(np.arange(1, 9))[: 1 if crowded else rng.integers(1, 4)]
     ]
     videos = [
-        {"id": int(id_), "height": height, "width": width, "length": int(rng.integers(1, 6))}
+        make_video(int(id_), height, width, int(rng.integers(1, 6)))
         for id_ in rng.permutation(20)[: rng.integers(1, 5)]
     ]
     annotations, results = [], []

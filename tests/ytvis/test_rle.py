@@ -9,18 +9,15 @@ from hypothesis.extra.numpy import arrays
 from pycocotools import mask as mask_utils
 
 from mmvis_plugin.ytvis import rle as rle_module
+from mmvis_plugin.ytvis.masks import compress_lists, parse_counts, parse_masks, to_rle
 from mmvis_plugin.ytvis.rle import (
     RLEError,
-    compress_lists,
     compress_runs,
     decode_runs,
     encode_masks,
     intersections,
     mask_areas,
-    parse_counts,
-    parse_masks,
     rle_pixels,
-    to_rle,
 )
 
 HEIGHT, WIDTH = 24, 32
@@ -84,7 +81,7 @@ BOX = compressed(box_mask(4, 5, 6, 7))
 
 def test_masks_of_a_track_in_mixed_forms():
     mask = box_mask(4, 5, 6, 7)
-    track = [BOX, None, [], {}, uncompressed(mask), box_polygons(4, 5, 6, 7)]
+    track = [BOX, None, [], (), uncompressed(mask), box_polygons(4, 5, 6, 7)]
     assert parse_masks(track, 6, HEIGHT, WIDTH) == [BOX, None, None, None, BOX, BOX]
 
 
@@ -124,7 +121,7 @@ def test_what_is_no_mask_is_named_with_its_frame(mask, message):
 
 
 def test_texts_of_a_track_in_mixed_forms():
-    track = [BOX, None, [], {}, uncompressed(box_mask(4, 5, 6, 7)), dict(BOX)]
+    track = [BOX, None, [], (), uncompressed(box_mask(4, 5, 6, 7)), dict(BOX)]
     text = BOX["counts"]
     assert parse_counts(track, 6, HEIGHT, WIDTH) == [text, "", "", "", text, text]
     assert parse_counts(track[:2], 2, HEIGHT, WIDTH) == [text, ""]
@@ -142,7 +139,7 @@ def test_an_rle_without_text_is_not_an_absent_one(others):
     ("track", "got"), [([BOX], "got 1"), (None, "got NoneType"), ("ab", "got str")]
 )
 def test_a_track_has_an_entry_for_each_frame(track, got):
-    with pytest.raises(RLEError, match=f"a list of 2, one for each of the frames, {got}") as caught:
+    with pytest.raises(RLEError, match=f"an entry for each of 2 frames, {got}") as caught:
         parse_masks(track, 2, HEIGHT, WIDTH)
     assert caught.value.index is None
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from mmvis_plugin.apis import VideoWriter
 from mmvis_plugin.datasets import YTVISDataset
 from mmvis_plugin.evaluation import GroundTruth, load_results
-from mmvis_plugin.evaluation.ytvis_eval import Video
+from mmvis_plugin.evaluation.tracks import Video
 from mmvis_plugin.files import replacing
 from mmvis_plugin.visualization import TrackVisualizer
 from mmvis_plugin.visualization.contact_sheet import (

@@ -123,7 +123,7 @@ def match(path: str, gt) -> list:
 def figures_of(records: list, gt) -> dict[str, float | None]:
     """The protocol's figures; None where no annotation defines one."""
     from mmvis_plugin.evaluation import accumulate
-    from mmvis_plugin.evaluation.ytvis_eval import FIGURES
+    from mmvis_plugin.evaluation.protocol import FIGURES
 
     stats = accumulate(records, list(gt.categories.values()))
     return {figure: None if stats[figure] < 0 else stats[figure] for figure in FIGURES}

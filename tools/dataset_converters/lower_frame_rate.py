@@ -15,13 +15,13 @@ writes data/shapes_vis/valid_stride4.json"""
 def main() -> None:
     args = parse_args()
     # Imported here, so that --help does not wait for PyTorch and MMDetection.
-    from mmvis_plugin.datasets.converters.builder import read_ytvis
     from mmvis_plugin.files import write_json
+    from mmvis_plugin.ytvis.reader import read_ytvis
 
     out = args.out or args.ann_file.with_name(f"{args.ann_file.stem}_stride{args.stride}.json")
     try:
-        content = read_ytvis(args.ann_file, dict(file_names=list), dict(segmentations=list))
-        content = lower_frame_rate(content, args.stride)
+        data = read_ytvis(args.ann_file, keep_lists=True)
+        content = lower_frame_rate(data.content, args.stride)
         write_json(content, out)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")

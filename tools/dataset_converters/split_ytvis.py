@@ -82,22 +82,15 @@ def split(path: Path, val_ratio: float, seed: int) -> dict[str, dict]:
     """Read a JSON and give its two parts, ``train`` and ``val``; see :func:`split_videos`.
 
     Raises:
-        ValueError: If it is no YouTube-VIS JSON with annotations, or has too few videos.
+        ValueError: If the reader refuses it, or it has no annotations or too few videos.
         OSError: If it cannot be read.
     """
-    from mmvis_plugin.datasets.converters.builder import read_ytvis
+    from mmvis_plugin.ytvis.reader import read_ytvis
 
-    id_ = (int, str)
-    content = read_ytvis(path, dict(id=id_), dict(id=id_, video_id=id_, category_id=id_))
-    if not content.get("annotations"):
+    data = read_ytvis(path, keep_lists=True)
+    content, videos = data.content, set(data.videos)
+    if not data.tracks:
         raise ValueError(f"{path} has no annotations; split the training JSON")
-    videos = {video["id"] for video in content["videos"]}
-    for annotation in content["annotations"]:
-        if annotation["video_id"] not in videos:
-            raise ValueError(
-                f"{path}: annotation {annotation['id']} is of video {annotation['video_id']}, "
-                "which is not there"
-            )
     held_out = split_videos(content, val_ratio, seed)
     if not held_out:
         raise ValueError(f"{path}: too few videos of each class to hold any out")

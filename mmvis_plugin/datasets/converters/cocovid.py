@@ -12,7 +12,8 @@ from collections import Counter, defaultdict
 
 from pycocotools import mask as mask_utils
 
-from mmvis_plugin.ytvis.rle import rle_pixels, to_rle
+from mmvis_plugin.ytvis.masks import to_rle
+from mmvis_plugin.ytvis.rle import rle_pixels
 
 from .builder import Conversion, Progress, no_progress
 from .records import ConversionError, read_json, require

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from mmvis_plugin.ytvis.rle import MAX_COORDINATE, compress_runs, encode_masks, to_rle
+from mmvis_plugin.ytvis.masks import MAX_COORDINATE, to_rle
+from mmvis_plugin.ytvis.rle import compress_runs, encode_masks
 
 OUTLINE_PER_SIDE = 50  # of the frame: a box has 2
 
