@@ -1,38 +1,17 @@
 """Values inside a model as pictures: heat over the frame they are of."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import cv2
 import matplotlib
 import numpy as np
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .contact_sheet import WHITE, Section, contact_sheet
 from .labels import text_height, text_width, write_label
 
 BAR_TEXT = 14  # size of letters
-
-
-def activation(features: Tensor, channel: int | None = None) -> Tensor:
-    """One number a position.
-
-    Args:
-        features: (..., C, H, W).
-        channel: Take this channel's absolute values; without it, the Euclidean norm over all.
-
-    Returns:
-        Tensor: (..., H, W) float32, not negative.
-
-    Raises:
-        ValueError: If there is no such channel.
-    """
-    if channel is None:
-        return features.float().norm(dim=-3)
-    if not 0 <= channel < features.shape[-3]:
-        raise ValueError(f"there is no channel {channel}; the features have {features.shape[-3]}")
-    return features.select(-3, channel).float().abs()
 
 
 def at_frame_size(
@@ -125,12 +104,52 @@ def draw_outline(picture: np.ndarray, mask: np.ndarray, color: tuple[int, int, i
     cv2.drawContours(picture, found, -1, color, max(1, round(min(picture.shape[:2]) / 150)))
 
 
-@contextmanager
-def recorded(module: nn.Module) -> Iterator[list]:
-    """What a module gives in the calls inside the block: a list that grows with each call."""
-    outputs: list = []
-    handle = module.register_forward_hook(lambda module, inputs, output: outputs.append(output))
-    try:
-        yield outputs
-    finally:
-        handle.remove()
+def draw_points(picture: np.ndarray, points: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(P, 2) points on a grey picture; the brightest, of weight 1, last."""
+    height, width = picture.shape[:2]
+    drawn = paint_heat(picture, np.zeros((height, width), np.float32), 1)
+    colors = heat_colors(weights).tolist()
+    largest = max(2.0, min(height, width) / 50)
+    for i in weights.argsort(kind="stable").tolist():
+        x, y = points[i] * (width, height)
+        # Far outside a point cannot be drawn, and OpenCV takes 32 bits.
+        if abs(x) < 2 * width and abs(y) < 2 * height:
+            radius = max(1, round(largest * float(weights[i]) ** 0.5))
+            cv2.circle(drawn, (round(float(x) - 0.5), round(float(y) - 0.5)), radius, colors[i], -1)
+    return drawn
+
+
+def draw_bars(weights: np.ndarray, shape: tuple[int, ...], color: tuple) -> np.ndarray:
+    """A bar a frame, the highest as high as the picture."""
+    height, width = shape[:2]
+    picture = np.full(shape, 255, np.uint8)
+    edges = np.linspace(0, width, len(weights) + 1).round().astype(int)
+    for left, right, weight in zip(edges, edges[1:], weights / weights.max(), strict=False):
+        top = height - round(float(weight) * height)
+        picture[top:, left : max(right - 1, left + 1)] = color
+    return picture
+
+
+def draw_box(
+    picture: np.ndarray, corners: np.ndarray, color: tuple[int, int, int], bold: bool
+) -> None:
+    """Draw a box (x1, y1, x2, y2 in widths and heights) on a picture, changed in place."""
+    x1, y1, x2, y2 = _pixels(corners, picture)
+    cv2.rectangle(picture, (x1, y1), (x2 - 1, y2 - 1), color, _thickness(picture) if bold else 1)
+
+
+def draw_arrow(
+    picture: np.ndarray, start: np.ndarray, end: np.ndarray, color: tuple[int, int, int]
+) -> None:
+    """Draw an arrow from centre to centre of two such boxes on a picture, changed in place."""
+    ends = (_pixels((box[:2] + box[2:]) / 2, picture) for box in (start, end))
+    cv2.arrowedLine(picture, *ends, color, _thickness(picture), tipLength=0.3)
+
+
+def _pixels(places: np.ndarray, picture: np.ndarray) -> tuple[int, ...]:
+    size = np.resize(picture.shape[1::-1], len(places))
+    return tuple((places * size).round().astype(int).tolist())
+
+
+def _thickness(picture: np.ndarray) -> int:
+    return max(2, round(min(picture.shape[:2]) / 80))

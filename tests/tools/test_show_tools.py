@@ -23,10 +23,14 @@ from mmvis_plugin.apis import (
     VISInferencer,
     build_video_segmentor,
 )
-from mmvis_plugin.apis.command_line import ModelFrame, model_frames, open_video
+from mmvis_plugin.apis.inspection import inspect_model, model_frames, open_whole_video
+from mmvis_plugin.models.efficientvis import inspection as efficientvis
+from mmvis_plugin.models.inspection import InspectedVideo, ModelFrame, recorded
+from mmvis_plugin.models.mssts import inspection as mssts
+from mmvis_plugin.models.stmask import inspection as stmask
 from mmvis_plugin.visualization import track_color
 from mmvis_plugin.visualization.contact_sheet import GAP, caption_size
-from mmvis_plugin.visualization.feature_maps import recorded
+from mmvis_plugin.visualization.feature_maps import draw_arrow, draw_bars, draw_box, draw_points
 from mmvis_plugin.visualization.labels import text_height
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,8 +120,7 @@ def test_contact_sheet_has_the_tracks_in_its_frames(tool, red_video, tmp_path, c
 def test_file_that_does_not_tell_its_number_of_frames(tmp_path, part, count):
     path = tmp_path / "a.mkv"
     write_file(path, 7)
-    args = dict(video=str(path), start=0, end=None, stride=1) | part
-    with open_video(SimpleNamespace(**args)) as reader:
+    with open_whole_video(path, **part) as reader:
         assert reader.num_frames == count == len(list(reader))
 
 
@@ -143,8 +146,7 @@ def test_timeline_of_a_missing_table(tool, tmp_path, capsys, name):
     source, out = tmp_path / name, tmp_path / "timeline.png"
     with pytest.raises(SystemExit):
         tool("analysis_tools/show_timeline", source, "--out", out)
-    expected = f"error: {source}: no such table of tracks (.csv) or results (.json)\n"
-    assert capsys.readouterr().err == expected
+    assert f"{source}: there is no such file or folder" in capsys.readouterr().err
 
 
 def bars_of(path, color):
@@ -187,17 +189,17 @@ def test_timeline_of_a_video_of_its_table_and_of_its_results(tool, red_video, tm
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["gone.mp4", "maskprop_r18_shapes"], "gone.mp4: no such video"),
+        (["gone.mp4", "maskprop_r18_shapes"], "gone.mp4: there is no such file"),
         (["gone.csv"], "gone.csv"),
         (["gone.mp4", "no_such_config"], "no such config"),
     ],
 )
 def test_wrong_input_is_one_line(tool, tmp_path, capsys, arguments, message):
     out = tmp_path / "out.png"
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit):
         tool("analysis_tools/show_timeline", *arguments, "--out", out)
     printed = capsys.readouterr().err.strip().splitlines()[-1]
-    assert stop.value.code == 1 and printed.startswith("error: ") and message in printed
+    assert printed.startswith("error: ") and message in printed
     assert not out.exists()
 
 
@@ -207,7 +209,7 @@ def test_wrong_input_is_one_line(tool, tmp_path, capsys, arguments, message):
 def test_propagated_features_are_where_the_objects_are(tool, shapes, video, tmp_path):
     out = tmp_path / "features.png"
     options = ["--at", 2, "--frames", 6, "--columns", 6, "--width", WIDTH, "--out", out]
-    tool("analysis_tools/show_maskprop_features", video, "maskprop_r18_shapes", *options)
+    tool("analysis_tools/inspect_model", video, "maskprop_r18_shapes", *options)
     row = CAPTION + 2 * GAP + CAPTION + HEIGHT + GAP
     num_sections = cv2.imread(str(out)).shape[0] // row
     plain, *instances = tiles(out, [6] * num_sections, 6)
@@ -236,7 +238,7 @@ def test_propagated_features_are_where_the_objects_are(tool, shapes, video, tmp_
 def test_key_frame_at_the_end_of_the_video(tool, video, tmp_path):
     out = tmp_path / "features.png"
     options = ["--at", 5, "--frames", 3, "--channel", 7, "--out", out]
-    tool("analysis_tools/show_maskprop_features", video, "maskprop_r18_shapes", *options)
+    tool("analysis_tools/inspect_model", video, "maskprop_r18_shapes", *options)
     assert cv2.imread(str(out)).std() > 10
 
 
@@ -245,7 +247,7 @@ def test_key_frame_at_the_end_of_the_video(tool, video, tmp_path):
     [
         (["--at", 6], "--at 6: the video has frames 0 to 5"),
         (["--channel", 9999], "there is no channel 9999"),
-        (["--score-thr", 2], "frame 3: no instance scores 2"),
+        (["--score-thr", 1], "frame 3: no instance scores 1"),
         (["--end", 2, "--start", 4], "frames count from 0"),
     ],
 )
@@ -253,7 +255,7 @@ def test_what_maskprop_cannot_show_is_said(tool, video, tmp_path, capsys, option
     out = tmp_path / "out.png"
     with pytest.raises(SystemExit):
         tool(
-            "analysis_tools/show_maskprop_features",
+            "analysis_tools/inspect_model",
             *(video, "maskprop_r18_shapes", *options, "--out", out),
         )
     assert message in capsys.readouterr().err
@@ -263,17 +265,24 @@ def test_what_maskprop_cannot_show_is_said(tool, video, tmp_path, capsys, option
 def test_flow_has_no_features(tool, video, tmp_path, capsys):
     arguments = video, "maskprop_r18_flow_shapes", ROOT / "weights/maskprop_r18_shapes.pth"
     with pytest.raises(SystemExit):
-        tool("analysis_tools/show_maskprop_features", *arguments, "--out", tmp_path / "out.png")
+        tool("analysis_tools/inspect_model", *arguments, "--out", tmp_path / "out.png")
     assert "FlowPropagation propagates no features" in capsys.readouterr().err
 
 
-def test_tool_of_another_method_says_so(tool, video, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("config", "options", "message"),
+    [
+        ("stmask_r18_shapes", ["--channel", 3], "--channel does not apply to a STMask"),
+        ("masktrack_rcnn_r18_shapes", [], "no pictures of the inside of a Streaming"),
+    ],
+)
+def test_what_a_method_does_not_have_is_said(
+    tool, video, tmp_path, capsys, config, options, message
+):
     with pytest.raises(SystemExit):
-        tool(
-            "analysis_tools/show_stmask_prototypes",
-            *(video, "maskprop_r18_shapes", "--out", tmp_path / "out.png"),
-        )
-    assert "this shows STMask, but the model is a MaskProp" in capsys.readouterr().err
+        arguments = video, config, "--untrained", *options, "--out", tmp_path / "out.png"
+        tool("analysis_tools/inspect_model", *arguments)
+    assert message in capsys.readouterr().err
 
 
 # --- STMask -----------------------------------------------------------------------------------
@@ -288,7 +297,7 @@ def test_prototypes_are_those_of_the_frame(tool, video, tmp_path):
     torch.save({"state_dict": model.state_dict(), "meta": meta}, checkpoint)
     options = ["--at", 2, "--frames", 2, "--columns", 4, "--width", WIDTH, "--instances", 3]
     tool(
-        "analysis_tools/show_stmask_prototypes",
+        "analysis_tools/inspect_model",
         *(video, "stmask_r18_shapes", checkpoint, *options, "--out", out),
     )
 
@@ -307,7 +316,6 @@ def test_prototypes_are_those_of_the_frame(tool, video, tmp_path):
 
 
 def test_shift_is_an_arrow_from_box_to_box():
-    module = load_script("tools/analysis_tools/show_stmask_prototypes.py")
     image = np.full((96, 128, 3), 90, np.uint8)
     # The frame is 96 x 128 in 128 x 256, so that half of the width is padding.
     frame = ModelFrame(image, torch.zeros(1, 3, 128, 256), {"img_shape": (96, 128)})
@@ -315,11 +323,31 @@ def test_shift_is_an_arrow_from_box_to_box():
     carried = InstanceData(
         bboxes=torch.tensor([[70 / 256, 20 / 128, 110 / 256, 50 / 128]]), ids=torch.tensor([5])
     )
-    picture = module.draw_shifts(before, carried, frame, 128)
-    drawn = (picture == track_color(5)).all(axis=-1)
+    view = stmask.shifts(before, carried, frame, 7)
+    ((start, end),) = view.arrows
+    assert (view.number, start.identity, start.bold, end.identity, end.bold) == (
+        7,
+        5,
+        False,
+        5,
+        True,
+    )
+    np.testing.assert_allclose(start.corners, [10 / 128, 20 / 96, 40 / 128, 50 / 96])
+    np.testing.assert_allclose(end.corners, [70 / 128, 20 / 96, 110 / 128, 50 / 96])
+
+
+def test_boxes_and_arrows_are_drawn_where_they_are():
+    picture, color = np.full((96, 128, 3), 90, np.uint8), (1, 2, 3)
+    old, new = (
+        np.array([x1 / 128, 20 / 96, x2 / 128, 50 / 96]) for x1, x2 in ((10, 40), (70, 110))
+    )
+    draw_box(picture, old, color, bold=False)
+    draw_box(picture, new, color, bold=True)
+    draw_arrow(picture, old, new, color)
+    drawn = (picture == color).all(axis=-1)
     assert drawn[35, 26:89].all()  # along the way of the centre
     assert drawn[20:50, 10].all() and not drawn[22:30, 12:38].any()  # thin, empty box
-    assert drawn[20:50, 69:71].all() and drawn[20:22, 70:110].all()  # thick box
+    assert drawn[20:50, 69:71].all() and drawn[20:22, 70:110].all()  # bold box
     assert not drawn[60:].any() and (picture[~drawn] == 90).all()
 
 
@@ -327,7 +355,6 @@ def test_shift_is_an_arrow_from_box_to_box():
 
 
 def test_tracklet_features_of_a_later_clip_are_those_of_the_stream(video):
-    module = load_script("tools/analysis_tools/show_tracklet_features.py")
     torch.manual_seed(0)
     options = {"model.clip_length": 3}
     model = build_video_segmentor(
@@ -338,7 +365,8 @@ def test_tracklet_features_of_a_later_clip_are_those_of_the_stream(video):
         for frame in model_frames(model, reader, 6):
             streamed += model.step(state, frame.inputs, [frame.meta])
     with torch.no_grad(), VideoReader(video) as reader:
-        frames, tracklets, ids, features, predictions = module.segment_clip(model, reader, 3)
+        source = InspectedVideo("video", 6, lambda stop: model_frames(model, reader, stop))
+        frames, tracklets, ids, features, predictions = efficientvis.segment_clip(model, source, 3)
     assert len(frames) == 3 and len(streamed) == 6
     for t in range(3):
         rows = tracklets.present[:, t]
@@ -350,26 +378,28 @@ def test_tracklet_features_of_a_later_clip_are_those_of_the_stream(video):
     torch.testing.assert_close(masks, predictions.masks)
 
 
-def test_tracklet_is_bright_where_it_is_active_in_its_proposal():
-    module = load_script("tools/analysis_tools/show_tracklet_features.py")
-    image = np.full((96, 128, 3), 90, np.uint8)
-    frame = ModelFrame(image, torch.zeros(1, 3, 96, 128), {"img_shape": (96, 128)})
-    heat = torch.full((8, 8), 2.0)
-    heat[:4, :4] = 6.0
-    box = torch.tensor([40.0, 20, 104, 84])
-    picture = brightness(module.draw_tracklet(image, frame, heat, box, 6.0, 2.0))
-    assert picture[30:45, 50:65].min() > 200  # the active quarter
-    assert picture[55:80, 75:100].max() < 60 and picture[:15].max() < 60
-    copy = image.copy()
-    module.draw_box(copy, box, frame, (1, 2, 3), 1)
-    assert (copy[20, 40:104] == (1, 2, 3)).all() and (copy[83, 40:104] == (1, 2, 3)).all()
+def test_tracklet_is_bright_where_it_is_active_in_its_proposal(video):
+    """The brightest place on the sheet is inside a box and has the value 1."""
+    torch.manual_seed(0)
+    options = {"model.clip_length": 3}
+    model = build_video_segmentor("efficientvis_r18_shapes", cfg_options=options)
+    with VideoReader(video) as reader:
+        found = inspect_model(model, reader, 1, count=3)
+    views = [view for group in found.groups[1:] for view in group.views]
+    assert max(view.heat.max() for view in views) == pytest.approx(1, abs=0.1)
+    for view in views:
+        x1, y1, x2, y2 = view.boxes[0].corners * np.tile(view.heat.shape[::-1], 2)
+        ys, xs = np.nonzero(view.heat > 0)
+        if view.boxes[0].bold:
+            assert len(xs) > 20
+        assert not len(xs) or (xs.min() >= x1 - 1 and xs.max() <= x2 and ys.max() <= y2)
 
 
 def test_tracklet_features_from_the_command_line(tool, video, tmp_path):
     out = tmp_path / "tracklets.png"
-    options = ["--untrained", "--at", 2, "--frames", 3, "--tracklets", 2, "--width", WIDTH]
+    options = ["--untrained", "--at", 2, "--frames", 3, "--instances", 2, "--width", WIDTH]
     tool(
-        "analysis_tools/show_tracklet_features",
+        "analysis_tools/inspect_model",
         *(video, "efficientvis_r18_spatial-attention_shapes", *options, "--columns", 3),
         *("--out", out),
     )
@@ -389,7 +419,6 @@ def looks(shapes):
     """Where the queries of a model with MS-STS attention look, and what was recorded of it."""
     from mmengine.config import Config
 
-    module = load_script("tools/analysis_tools/show_sampling_points.py")
     cfg = Config.fromfile(str(ROOT / "configs/mssts/seqformer_r18_shapes.py"))
     cfg.model.encoder.ms_sts = dict(type="MSSTSAttention")
     torch.manual_seed(0)
@@ -408,12 +437,12 @@ def looks(shapes):
             recorded(intra.in_proj) as projected,
             recorded(model.encoder) as encoded,
         ):
-            found = module.look(model, frames)
-    return module, model, found, sampled[0], values[0], projected[0], encoded[0]
+            found = mssts.look(model, frames)
+    return model, found, sampled[0], values[0], projected[0], encoded[0]
 
 
 def test_points_and_weights_are_those_the_model_samples(looks):
-    _, model, found, sampled, values, _, encoded = looks
+    model, found, sampled, values, _, encoded = looks
     attention = model.decoder.layers[-1].cross_attention
     shape = attention.num_heads, attention.num_levels, attention.num_points
     expected = multi_scale_deformable_attn_pytorch(
@@ -431,7 +460,7 @@ def test_points_and_weights_are_those_the_model_samples(looks):
 
 
 def test_attention_over_time_is_that_of_each_position(looks):
-    _, model, found, _, _, projected, encoded = looks
+    model, found, _, _, projected, encoded = looks
     num_heads = model.encoder.layers[-1].ms_sts.intra.num_heads
     height, width = encoded.levels.shapes[0]
     assert found.over_time.shape == (4, 4, height, width)
@@ -445,34 +474,32 @@ def test_attention_over_time_is_that_of_each_position(looks):
 
 
 def test_best_queries_are_the_best_tracks_once_each(looks):
-    module, model = looks[:2]
+    model = looks[0]
     scores = torch.zeros(5, model.decoder.num_classes)
     scores[3, 1], scores[3, 0], scores[0, 2] = 0.9, 0.8, 0.7
-    chosen = module.best_queries(model, scores, 2)
+    chosen = mssts.best_queries(model, scores, 2)
     assert chosen == [(3, 0, 1), (0, 2, 2)]  # query, rank among the tracks, class
 
 
-def test_points_are_drawn_where_they_are_brighter_with_more_weight(looks):
-    module = looks[0]
+def test_points_are_drawn_where_they_are_brighter_with_more_weight():
     picture = np.full((100, 200, 3), 120, np.uint8)
     points = np.array([[0.25, 0.5], [0.75, 0.2], [5.0, -7.0]])
-    drawn = brightness(module.draw_points(picture, points, np.array([1.0, 0.1, 0.5])))
+    drawn = brightness(draw_points(picture, points, np.array([1.0, 0.1, 0.5])))
     assert drawn[50, 50] > 200 and 10 < drawn[20, 150] < 60
     background = np.ones_like(drawn, bool)
     background[45:56, 45:56] = background[15:26, 145:156] = False
     assert np.ptp(drawn[background]) == 0
 
-    bars = module.draw_bars(np.array([0.1, 0.4, 0.2]), (80, 90, 3), (1, 2, 3))
+    bars = draw_bars(np.array([0.1, 0.4, 0.2]), (80, 90, 3), (1, 2, 3))
     heights = (bars == (1, 2, 3)).all(axis=-1).sum(axis=0)
     assert heights[[15, 45, 75]].tolist() == [20, 80, 40]
 
 
 @pytest.mark.parametrize("key, first", [(1, 0), (20, 17), (29, 24)])
-def test_of_a_long_video_a_window_is_held(monkeypatch, key, first):
-    module = load_script("tools/analysis_tools/show_sampling_points.py")
+def test_of_a_long_video_a_window_is_held(key, first):
     images, most = [], 0
 
-    def read(model, reader, stop):
+    def read(stop):
         nonlocal most
         for number in range(stop):
             image = np.full((1, 1, 3), number)
@@ -481,9 +508,8 @@ def test_of_a_long_video_a_window_is_held(monkeypatch, key, first):
             del image
             most = max(most, sum(ref() is not None for ref in images))
 
-    monkeypatch.setattr(module, "model_frames", read)
     model = SimpleNamespace(windows=SimpleNamespace(length=6))
-    found, frames = module.read_window(model, SimpleNamespace(num_frames=30), key)
+    found, frames = mssts.read_window(model, InspectedVideo("video", 30, read), key)
     assert found == first
     assert [frame.image[0, 0, 0] for frame in frames] == list(range(first, first + 6))
     assert most <= 6 + 1
@@ -491,10 +517,8 @@ def test_of_a_long_video_a_window_is_held(monkeypatch, key, first):
 
 def test_sampling_points_from_the_command_line(tool, video, tmp_path):
     out = tmp_path / "points.png"
-    options = ["--untrained", "--frames", 2, "--queries", 2, "--columns", 3, "--width", WIDTH]
-    tool(
-        "analysis_tools/show_sampling_points", video, "seqformer_r18_shapes", *options, "--out", out
-    )
+    options = ["--untrained", "--frames", 2, "--instances", 2, "--columns", 3, "--width", WIDTH]
+    tool("analysis_tools/inspect_model", video, "seqformer_r18_shapes", *options, "--out", out)
     _, *sections = tiles(out, [2, 3, 3], 3)
     for pictures in sections:
         *frames, bars = pictures

@@ -3,14 +3,13 @@ import pytest
 import torch
 from torch import nn
 
+from mmvis_plugin.models.inspection import activation, recorded
 from mmvis_plugin.visualization.feature_maps import (
-    activation,
     at_frame_size,
     draw_outline,
     heat_bar,
     heat_colors,
     paint_heat,
-    recorded,
 )
 
 

@@ -1,16 +1,16 @@
-"""Show frames of a video with their tracks side by side on one sheet."""
+"""Shows frames of a video with their tracks side by side on one sheet."""
 
-from tqdm import tqdm
+import sys
+from pathlib import Path
 
-from mmvis_plugin.apis import VISInferencer
-from mmvis_plugin.apis.command_line import open_model, open_video, picture_parser, run_tool
-from mmvis_plugin.visualization import TrackVisualizer
-from mmvis_plugin.visualization.contact_sheet import (
-    Section,
-    contact_sheet,
-    resize_frame,
-    spread,
-    write_picture,
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from command_line import (
+    add_score_thr,
+    open_model,
+    picture_parser,
+    progress,
+    run,
+    whole,
 )
 
 EXAMPLES = """examples:
@@ -22,16 +22,10 @@ EXAMPLES = """examples:
 
 def parse_args():
     parser = picture_parser(__doc__, EXAMPLES, 12, "frames on the sheet, evenly over the video")
-    parser.add_argument(
-        "--score-thr",
-        type=float,
-        default=0.3,
-        metavar="SCORE",
-        help="leave out what scores less (default: %(default)s)",
-    )
+    add_score_thr(parser)
     parser.add_argument(
         "--trails",
-        type=int,
+        type=whole,
         default=0,
         metavar="N",
         help="draw the paths of tracks over the last N frames of the video, not the sheet; 0 for "
@@ -41,29 +35,30 @@ def parse_args():
     return parser.parse_args()
 
 
-def show(args) -> None:
-    reader = open_video(args)
-    numbers = spread(reader.num_frames, args.frames)
-    reader.close()
-    model = open_model(args)
-    with VISInferencer(model) as inferencer:
-        video = inferencer(args.video, start=args.start, end=args.end, stride=args.stride)
+def main() -> None:
+    args = parse_args()
+    from mmvis_plugin.apis import VISInferencer
+    from mmvis_plugin.apis.inspection import open_whole_video
+    from mmvis_plugin.visualization import TrackVisualizer, contact_sheet
+
+    part = dict(start=args.start, end=args.end, stride=args.stride)
+    with open_whole_video(args.video, **part) as reader:
+        numbers = contact_sheet.spread(reader.num_frames, args.frames)
+    with VISInferencer(open_model(args)) as inferencer:
+        video = inferencer(args.video, **part)
         visualizer = TrackVisualizer(inferencer.classes, args.score_thr, trails=args.trails)
-        sheet = Section()
-        for result in tqdm(video, video.name, total=video.num_frames, unit="frame"):
+        sheet = contact_sheet.Section()
+        for result in progress(video, "frame", video.num_frames, video.name):
             wanted = result.index in numbers
             if wanted or args.trails:  # which go through all frames
-                resized = resize_frame(result.image, result.instances, args.width)
+                resized = contact_sheet.resize_frame(result.image, result.instances, args.width)
                 picture = visualizer.draw(*resized)
             if wanted:
                 sheet.pictures.append(picture)
                 sheet.captions.append(str(args.start + result.index * args.stride))
-    write_picture(contact_sheet([sheet], args.columns), args.out)
-
-
-def main() -> None:
-    run_tool(show, parse_args())
+    contact_sheet.write_picture(contact_sheet.contact_sheet([sheet], args.columns), args.out)
+    print(f"wrote {args.out}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

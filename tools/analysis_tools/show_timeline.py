@@ -1,4 +1,4 @@
-"""Show when each track of a video is there: one bar a track, in the colour of its identity.
+"""Shows when each track of a video is there: one bar a track, in the colour of its identity.
 
 From a video and a model, from a table of tracks (CSV of demo/video_demo.py), or from official
 results (JSON of demo/video_demo.py or tools/test.py). Colours are those of the painted video for
@@ -6,28 +6,29 @@ the first two; results have no identities, and their tracks count by falling sco
 pictures of browse_ytvis.py --results.
 """
 
-import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 
-from tqdm import tqdm
-
-from mmvis_plugin.apis import CSVSink, VISInferencer
-from mmvis_plugin.apis.command_line import (
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from command_line import (
+    add_cfg_options,
+    add_device,
     add_frame_range,
-    add_model_options,
+    add_picture,
+    add_score_thr,
     add_untrained,
+    amount,
+    checkpoint,
+    config,
+    existing,
+    make_parser,
     open_model,
     positive,
-    run_tool,
-)
-from mmvis_plugin.visualization.timeline import (
-    TrackBar,
-    plot_timeline,
-    read_results,
-    read_track_table,
-    write_timeline,
+    progress,
+    run,
+    source,
 )
 
 EXAMPLES = """examples:
@@ -39,34 +40,30 @@ EXAMPLES = """examples:
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.add_argument(
+        "source", type=source, help="video (then CONFIG follows), or tracks: .csv or .json"
     )
-    parser.add_argument("source", help="video (then CONFIG follows), or tracks: .csv or .json")
     parser.add_argument(
         "config",
         nargs="?",
-        help="for a video: a file, or the name of a config that comes with the package",
+        type=config,
+        help="for a video: config file, or name of a config that comes with the package",
     )
     parser.add_argument(
         "checkpoint",
         nargs="?",
-        help="weights: a file or an address (default: those shipped for the config)",
+        type=checkpoint,
+        help="weights: a file or an address (default: the config's released weights)",
     )
-    parser.add_argument("--out", required=True, metavar="FILE.png", help="picture to write")
+    add_picture(parser)
     parser.add_argument(
         "--frames",
         type=positive,
         metavar="N",
-        help="length of the plot (default: the video's, where the source tells)",
+        help="length of the plot, that of the video where the source has it",
     )
-    parser.add_argument(
-        "--score-thr",
-        type=float,
-        default=0.3,
-        metavar="SCORE",
-        help="leave out what scores less (default: %(default)s)",
-    )
+    add_score_thr(parser)
     parser.add_argument(
         "--tracks",
         type=positive,
@@ -75,19 +72,23 @@ def parse_args():
         help="show the N longest tracks (default: %(default)s)",
     )
     parser.add_argument(
-        "--fps", type=float, metavar="RATE", help="frame rate, for tracks; a video has its own"
+        "--fps",
+        type=amount,
+        metavar="RATE",
+        help="frame rate, for tracks; a video has its own",
     )
     parser.add_argument(
-        "--video-id", type=int, metavar="ID", help="which video, for results of several"
+        "--video-id", type=int, metavar="ID", help="video to show, for results of several"
     )
     parser.add_argument(
         "--ann-file",
-        type=Path,
+        type=existing,
         metavar="FILE.json",
-        help="annotations that name the classes of results (default: they are numbered)",
+        help="annotations that name the classes of results; without them they are numbered",
     )
     add_frame_range(parser)
-    add_model_options(parser)
+    add_device(parser)
+    add_cfg_options(parser)
     add_untrained(parser)
     args = parser.parse_args()
     args.is_tracks = Path(args.source).suffix.lower() in (".csv", ".json")
@@ -96,9 +97,10 @@ def parse_args():
     return args
 
 
-def show(args) -> None:
-    if args.is_tracks and not Path(args.source).is_file():
-        raise FileNotFoundError(f"{args.source}: no such table of tracks (.csv) or results (.json)")
+def main() -> None:
+    args = parse_args()
+    from mmvis_plugin.visualization import timeline
+
     if not args.is_tracks:
         bars, num_frames, fps = segment(args)
     else:
@@ -109,22 +111,30 @@ def show(args) -> None:
     if last > num_frames:
         raise ValueError(f"--frames {num_frames}: there are tracks until frame {last - 1}")
     name = Path(args.source).name
-    write_timeline(plot_timeline(bars, num_frames, fps, args.tracks, name), args.out)
+    plot = timeline.plot_timeline(bars, num_frames, fps, args.tracks, name)
+    timeline.write_timeline(plot, args.out)
+    print(f"wrote {args.out}")
 
 
-def segment(args) -> tuple[list[TrackBar], int, float]:
+def segment(args) -> tuple[list, int, float]:
     """Tracks of a video, its length and frame rate."""
-    with tempfile.TemporaryDirectory() as folder, VISInferencer(open_model(args)) as inferencer:
+    from mmvis_plugin.apis import CSVSink, VISInferencer
+    from mmvis_plugin.visualization.timeline import read_track_table
+
+    model = open_model(args)
+    with tempfile.TemporaryDirectory() as folder, VISInferencer(model) as inferencer:
         table = Path(folder, "tracks.csv")
         video = inferencer(args.source, start=args.start, end=args.end, stride=args.stride)
         with CSVSink(table, args.score_thr) as sink:
-            for result in tqdm(video, video.name, total=video.num_frames, unit="frame"):
+            for result in progress(video, "frame", video.num_frames, video.name):
                 sink.write(result)
         return read_track_table(table), sink.num_frames, float(video.fps)
 
 
-def read_tracks(args) -> tuple[list[TrackBar], int]:
+def read_tracks(args) -> tuple[list, int]:
     """Tracks of a file, and the video's length if the file tells."""
+    from mmvis_plugin.visualization.timeline import read_results, read_track_table
+
     if args.source.lower().endswith(".csv"):
         bars, num_frames = read_track_table(args.source), 0
     else:
@@ -140,9 +150,5 @@ def category_names(path: Path) -> dict[int, str]:
         raise ValueError(f"{path} has no categories in the YouTube-VIS format") from error
 
 
-def main() -> None:
-    run_tool(show, parse_args())
-
-
 if __name__ == "__main__":
-    main()
+    run(main)
