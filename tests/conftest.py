@@ -7,6 +7,12 @@ from mmengine.logging import MMLogger
 SWITCH = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--kills", type=int, default=3, help="how often test_kills.py kills a training"
+    )
+
+
 @pytest.fixture(autouse=True)
 def loading_is_as_before():
     """Take back what ``forbid_unsafe_loading`` of a tool that a test runs in this process sets."""
