@@ -35,6 +35,8 @@ KEYS = {
 
 
 CLASS_COUNTS = ("num_classes", "num_things_classes")  # what heads call the number of classes
+# Parts of a model whose classes, where they have any, are not those of the dataset.
+OTHER_CLASSES = {"backbone", "reid", "rpn_head", "semantic_head"}
 
 
 class ConfigError(ValueError):
@@ -299,13 +301,33 @@ def _split_move(text: str) -> tuple[str, str]:
 
 
 def class_counts(cfg: Config) -> dict[str, int]:
-    """Numbers of classes that the model's parts are built for, by dotted name."""
+    """Numbers of the dataset's classes that the model's parts are built for, by dotted name."""
     return {
         f"{name}.{key}": node[key]
         for name, node in dicts_in(cfg.model, "model")
         for key in CLASS_COUNTS
-        if isinstance(node.get(key), int)
+        if isinstance(node.get(key), int) and not OTHER_CLASSES & {*name.split(".")}
     }
+
+
+def require_class_names(cfg: Config, names: Sequence[str], source: str | os.PathLike) -> None:
+    """Make sure that there is a name for each class that a model is built for.
+
+    Args:
+        cfg: Config.
+        names: Names of the classes; empty if they are not known.
+        source: The checkpoint that names them, for the message.
+
+    Raises:
+        ConfigError: The numbers differ.
+    """
+    wrong = [f"{name} is {n}" for name, n in class_counts(cfg).items() if n != len(names)]
+    if names and wrong:
+        raise ConfigError(
+            f"{source} names {len(names)} classes ({', '.join(names[:3])}, ...), but "
+            f"{' and '.join(wrong)}: correct the classes in its meta, or use the config that it "
+            "was trained with"
+        )
 
 
 # --- weights ----------------------------------------------------------------------------------

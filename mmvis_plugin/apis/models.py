@@ -26,6 +26,7 @@ from mmvis_plugin.config import (
     naming_settings,
     pretrained_weights,
     remove_pretrained,
+    require_class_names,
     set_options,
     shipped_configs,
 )
@@ -96,6 +97,7 @@ def build_video_segmentor(
         model = revert_sync_batchnorm(MODELS.build(_model_config(cfg)))
     if not all(hasattr(model, method) for method in ("start_video", "step", "finish")):
         raise ValueError(f"{name}: its model {type(model).__name__} is not a video segmentor")
+    require_class_names(cfg, class_names(weights), checkpoint)
     classes = class_names(weights) or _configured_classes(cfg)
     if checkpoint:
         fill_model(model, weights, checkpoint, name)

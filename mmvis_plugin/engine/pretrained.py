@@ -1,5 +1,7 @@
 """The weights that a training starts from: how they fit, and what follows for learning rates."""
 
+import copy
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +10,7 @@ from typing import Any
 from mmengine.model import BaseModule
 from mmengine.model.weight_init import PretrainedInit
 from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner.checkpoint import load_state_dict
 from torch import Tensor, nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
@@ -90,8 +93,9 @@ def _pretrained_modules(module: nn.Module, place: str = "") -> Iterator[tuple]:
 def _weights(source: str, prefix: str | None = None) -> dict[str, Tensor]:
     checkpoint = load_checkpoint_safely(source)
     weights = dict(checkpoint.get("state_dict", checkpoint))
-    consume_prefix_in_state_dict_if_present(weights, "module.")
-    if prefix:
+    if not prefix:
+        consume_prefix_in_state_dict_if_present(weights, "module.")
+    else:
         prefix = prefix.rstrip(".") + "."
         kept = {name: value for name, value in weights.items() if name.startswith(prefix)}
         weights = {name.removeprefix(prefix): value for name, value in kept.items()}
@@ -99,13 +103,19 @@ def _weights(source: str, prefix: str | None = None) -> dict[str, Tensor]:
 
 
 def _fit(module: nn.Module, weights: dict[str, Tensor], source: str, place: str) -> Fit:
-    own = module.state_dict()
-    common = [name for name in own if name in weights]
-    fits = {name: own[name].shape == weights[name].shape for name in common}
-    full = {name: f"{place}.{name}".lstrip(".") for name in common}
-    loaded = [full[name] for name in common if fits[name]]
-    reshaped = [full[name] for name in common if not fits[name]]
-    return Fit(source, place, loaded, reshaped, len(own))
+    """Load weights into a copy of a module without memory: modules may rename what they load."""
+    memo = {id(p): nn.Parameter(p.to("meta"), False) for p in module.parameters()}
+    memo |= {id(buffer): buffer.to("meta") for buffer in module.buffers()}
+    copied = copy.deepcopy(module, memo)
+    try:
+        copied.load_state_dict(weights, strict=False, assign=True)
+        reshaped = []
+    except RuntimeError as error:
+        reshaped = re.findall(r"size mismatch for (\S+):", str(error))
+    own = copied.state_dict()
+    loaded = [name for name, value in own.items() if not value.is_meta]
+    full = [[f"{place}.{name}".lstrip(".") for name in names] for names in (loaded, reshaped)]
+    return Fit(source, place, *full, len(own))
 
 
 def _no_fit(model: nn.Module, weights: dict[str, Tensor], source: str) -> str:
@@ -135,11 +145,8 @@ def fill_partly(model: nn.Module, checkpoint: dict[str, Any]) -> None:
     """
     weights = checkpoint.get("state_dict", checkpoint)
     consume_prefix_in_state_dict_if_present(weights, "module.")
-    own = model.state_dict()
-    for name in [name for name in weights if name in own]:
-        if weights[name].shape != own[name].shape:
-            del weights[name]
-    model.load_state_dict(weights, strict=False)
+    # Unlike PyTorch's function, MMEngine's passes over weights of another shape.
+    load_state_dict(model, weights, strict=False, logger="silent")
 
 
 def train_new_heads_fully(

@@ -29,9 +29,6 @@ from mmvis_plugin.files import check_writable, resource_root
 
 from .dataset_version import how_to_make, named_version, require_data_version
 
-# Parts of a model whose classes, where they have any, are not those of the dataset.
-OTHER_CLASSES = {"backbone", "reid", "rpn_head", "semantic_head"}
-
 
 # --- work directory ----------------------------------------------------------------------------
 
@@ -106,11 +103,7 @@ def require_class_counts(cfg: Config, classes: Sequence[str]) -> None:
     Raises:
         ConfigError: A part of the model is built for another number.
     """
-    wrong = [
-        f"{name} is {count}"
-        for name, count in class_counts(cfg).items()
-        if count != len(classes) and not OTHER_CLASSES & {*name.split(".")}
-    ]
+    wrong = [f"{name} is {n}" for name, n in class_counts(cfg).items() if n != len(classes)]
     if classes and wrong:
         them = "it" if len(wrong) == 1 else "them"
         raise ConfigError(

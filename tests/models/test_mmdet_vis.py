@@ -15,6 +15,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 
+from mmvis_plugin.engine.pretrained import fits_of
 from mmvis_plugin.models import VideoSegmentor
 from mmvis_plugin.models.mmdet_vis import last_claims
 from mmvis_plugin.models.windowed import WindowSettings
@@ -385,3 +386,28 @@ class TestMask2Former:
         model.load_state_dict(weights, strict=True)
         key = "track_head.query_feat.weight"
         assert torch.equal(model.state_dict()[key], mask2former.state_dict()[key] + 1)
+
+    def test_another_number_of_classes(self):
+        """The list of class weights follows, and a start from the weights of others does."""
+        cfg = mask2former_config()
+        cfg.track_head.num_classes = 2
+        model = build(cfg).train()
+        assert model.track_head.loss_cls.class_weight == [1.0, 1.0, 0.1]
+        inputs, sample = clip_sample([0, 1])
+        total, _ = model.parse_losses(model(inputs, [sample], mode="loss"))
+        assert total.isfinite()
+        cfg.track_head.loss_cls.class_weight = [1.0, 2.0, 1.0, 0.1]
+        with pytest.raises(ValueError, match="class_weight has 4 weights, but num_classes is 2"):
+            build(cfg)
+        cfg.track_head.loss_cls.class_weight = [1.0, 2.0, 0.1]
+        assert build(cfg).track_head.loss_cls.class_weight == [1.0, 2.0, 0.1]
+
+    def test_start_from_other_classes_under_another_name(self, mask2former, tmp_path):
+        path = tmp_path / "coco.pth"
+        weights = mask2former.state_dict()
+        torch.save({k.replace("track_head", "panoptic_head"): v for k, v in weights.items()}, path)
+        cfg = mask2former_config()
+        cfg.track_head.num_classes = 2
+        (fit,) = fits_of(build(cfg), str(path))
+        assert fit.reshaped == ["track_head.cls_embed.weight", "track_head.cls_embed.bias"]
+        assert len(fit.loaded) == fit.total - 2
