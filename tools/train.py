@@ -4,6 +4,7 @@ Logs and checkpoints go to the work directory. A resumed run goes on as if it ha
 """
 
 import argparse
+import logging
 from contextlib import nullcontext
 
 from command_line import add_config, add_run, make_parser, read_settings, run
@@ -56,13 +57,17 @@ def main() -> None:
     args = parse_args()
     from mmvis_plugin.config import naming_settings
     from mmvis_plugin.distributed import is_first_process, set_launcher, use_idle_cores
-    from mmvis_plugin.engine.work_dir import locked
+    from mmvis_plugin.engine.run_settings import first_difference
+    from mmvis_plugin.engine.work_dir import locked, naming_place
 
+    logging.raiseExceptions = False  # a full disk is no reason for a traceback a line
     print(use_idle_cores(), flush=True)
     cfg = prepare(args)
+    if difference := first_difference(cfg):
+        print(difference, flush=True)
     set_launcher(cfg, args.launcher)
     alone = locked(cfg.work_dir) if is_first_process(args.launcher) else nullcontext()
-    with alone, naming_settings(cfg):
+    with naming_place(cfg.work_dir), alone, naming_settings(cfg):
         build(cfg).train()
 
 
@@ -101,7 +106,7 @@ def build(cfg):
             getattr(runner, loop)  # is built when it is asked for
         # Runner.train() would build it first thing; it takes a built one as it is.
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-    except (OSError, ValueError) as error:  # of a file, an argument or the data
+    except ValueError as error:  # of an argument or the data
         raise ConfigError(str(error)) from error
     meta = getattr(runner.train_dataloader.dataset, "metainfo", {})
     require_class_counts(cfg, meta.get("classes") or ())

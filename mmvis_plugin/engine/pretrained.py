@@ -1,6 +1,7 @@
 """The weights that a training starts from: how they fit, and what follows for learning rates."""
 
 import copy
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -62,6 +63,7 @@ def fits_of(model: nn.Module, load_from: str | None) -> list[Fit]:
         source = str(init_cfg["checkpoint"])
         if "://" in source and not is_url(source):
             continue
+        source = source if is_url(source) else os.path.normpath(source)
         fit = _fit(module, _weights(source, init_cfg.get("prefix")), source, place)
         if fit.loaded:
             fits.append(fit)
@@ -112,7 +114,8 @@ def _fit(module: nn.Module, weights: dict[str, Tensor], source: str, place: str)
         reshaped = []
     except RuntimeError as error:
         reshaped = re.findall(r"size mismatch for (\S+):", str(error))
-    own = copied.state_dict()
+    # PyTorch itself adds the counters of old batch norms to what it loads.
+    own = {n: value for n, value in copied.state_dict().items() if "num_batches_tracked" not in n}
     loaded = [name for name, value in own.items() if not value.is_meta]
     full = [[f"{place}.{name}".lstrip(".") for name in names] for names in (loaded, reshaped)]
     return Fit(source, place, *full, len(own))

@@ -2,9 +2,10 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -37,6 +38,32 @@ def set_work_dir(cfg: Config, work_dir: str | None) -> None:
     """Set the folder for logs and checkpoints: given, else the config's, else by its name."""
     default = os.path.join("work_dirs", Path(cfg.filename).stem)
     cfg.work_dir = work_dir or cfg.get("work_dir") or default
+
+
+def first_difference(cfg: Config) -> str | None:
+    """The first setting that differs from the config file, in a line; None if none does.
+
+    Args:
+        cfg: Config of a run, changed by the command line.
+    """
+    original = dict(_leaves(Config.fromfile(cfg.filename, import_custom_modules=False)))
+    new = {name: value for name, value in _leaves(cfg) if name not in ("work_dir", "launcher")}
+    changed = [name for name, value in new.items() if original.get(name) != value]
+    if not changed:
+        return None
+    first, more = changed[0], len(changed) - 1
+    return f"{first} is {new[first]!r} instead of {original.get(first)!r} as in {cfg.filename}" + (
+        f"; {more} more settings differ" if more else ""
+    )
+
+
+def _leaves(node: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The values in a nested config that are no dicts, with their dotted names."""
+    if not isinstance(node, dict | Config):
+        yield name, node
+        return
+    for key, value in node.items():
+        yield from _leaves(value, f"{name}.{key}".lstrip("."))
 
 
 # --- data --------------------------------------------------------------------------------------

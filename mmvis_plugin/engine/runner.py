@@ -191,7 +191,8 @@ def _devices(world_size: int) -> str:
     if torch.cuda.is_available():
         return f"{world_size} x {torch.cuda.get_device_name()}"
     processes = f"{world_size} processes, each with " if world_size > 1 else ""
-    return f"CPU, {processes}{torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU, {processes}{threads} thread{'s' * (threads > 1)}"
 
 
 def _describe_data(loader: DataLoader) -> str:

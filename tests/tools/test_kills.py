@@ -7,6 +7,7 @@ import builtins
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import time
@@ -69,7 +70,9 @@ def fork(tmp_path):
         code = 1
         try:
             os.setsid()
-            sys.stdout = sys.stderr = open(tmp_path / "kills.log", "a", buffering=1)  # noqa: SIM115
+            log = os.open(tmp_path / "kills.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(log, 1), os.dup2(log, 2)
+            sys.stdout = sys.stderr = open(1, "w", buffering=1)  # noqa: SIM115
             names = ["--cfg-options", f"visualizer.name={name}", f"experiment_name={name}"]
             arguments = [config, "--work-dir", work_dir, *options, *names]
             sys.argv = ["train.py", *map(str, arguments)]
@@ -115,6 +118,42 @@ def wait_and_kill(pid, work_dir, iterations):
             os.waitpid(pid, 0)
             return
         time.sleep(0.002)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_end_a_training_in_one_line(toy_config, fork, tmp_path, name):
+    """Ctrl-C reaches the workers of the data loader as well."""
+    number, log = getattr(signal, name), tmp_path / "kills.log"
+    pid = fork(toy_config(OPTIONS.format(iterations=10000)), tmp_path / "run")
+    deadline = time.monotonic() + 120
+    while not list(entries(tmp_path / "run")):
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.01)
+    os.killpg(pid, number) if number == signal.SIGINT else os.kill(pid, number)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    *before, last = log.read_text().splitlines()
+    assert code == 128 + number and last == f"stopped by {'Ctrl-C' if code == 130 else name}"
+    assert "Traceback" not in log.read_text(), before[-20:]
+    assert not session_of(pid)
+
+
+@pytest.mark.parametrize(
+    "limit, message",
+    [
+        (2000, "error: {run} cannot be written to: File too large"),
+        (12000, "error: {run}/iter_2.pth cannot be written: File too large"),
+    ],
+)
+def test_a_full_disk_is_one_line_with_the_path(toy_config, fork, tmp_path, limit, message):
+    def limit_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    run, log = tmp_path / "run", tmp_path / "kills.log"
+    config = toy_config(OPTIONS.format(iterations=2))
+    assert os.waitpid(fork(config, run, prepare=limit_files), 0)[1] != 0
+    assert message.format(run=run) in log.read_text().splitlines()
+    assert "Traceback" not in log.read_text() and "Logging error" not in log.read_text()
+    assert not [*run.glob("*.pth"), *run.glob(".*.pth")]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers end with their parent on Linux")
