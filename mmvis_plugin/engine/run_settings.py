@@ -30,7 +30,6 @@ from mmvis_plugin.files import check_writable, resource_root
 
 from .dataset_version import how_to_make, named_version, require_data_version
 
-
 # --- work directory ----------------------------------------------------------------------------
 
 
