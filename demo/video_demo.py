@@ -1,40 +1,25 @@
 """Segment videos: paint their tracks, and write them in the formats that other tools read."""
 
+from __future__ import annotations
+
 import argparse
 import os
 import signal
-import sqlite3
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from fractions import Fraction
 from itertools import chain, count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
-import cv2
-import torch
-from tqdm import tqdm
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+import command_line as cli
 
-from mmvis_plugin.apis import (
-    CSVSink,
-    FrameResult,
-    IdMapSink,
-    JSONSink,
-    MOTSSink,
-    Sink,
-    VideoSink,
-    VideoStream,
-    VISInferencer,
-)
-from mmvis_plugin.apis.command_line import add_frame_range, add_model_options
-from mmvis_plugin.apis.sinks.sinks import default_enlargement, visible_tracks
-from mmvis_plugin.apis.sinks.track_spool import final_labels
-from mmvis_plugin.checkpoint import CheckpointError, forbid_unsafe_loading
-from mmvis_plugin.visualization import TrackVisualizer
+if TYPE_CHECKING:  # PyTorch is loaded when the arguments are right
+    from mmvis_plugin.apis import FrameResult, Sink, VideoStream, VISInferencer
 
 EXAMPLES = """examples:
   python demo/video_demo.py clip.mp4 maskprop_r18_shapes --out tracks.mp4
@@ -62,47 +47,34 @@ FORMATS_HELP = (
     "tracks; txt: MOTS style; png: folder of id maps, 16 bits"
 )
 
-# What bad input and a full disk raise; anything else is a mistake in the program.
-PROBLEMS = (
-    OSError,
-    ValueError,
-    av.error.FFmpegError,
-    sqlite3.Error,
-    torch.cuda.OutOfMemoryError,
-)
 NOTHING_YET = "stopped before the first frame; nothing was written"
-SIGNAL_CODES = 128  # exit codes from here on are signals, as the shell has it
 ESCAPE = 27
 NAMES_SHOWN = 8  # of the classes that a model knows
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.make_parser(__doc__, EXAMPLES)
+    cli.add_video(parser, ", camera index, or address (rtsp://, http://)")
+    cli.add_model(parser)
     parser.add_argument(
-        "video", help="video file, folder or pattern ('shots/*.jpg') of images, or camera index"
-    )
-    parser.add_argument(
-        "config", help="a file, or the name of a config that comes with the package"
-    )
-    parser.add_argument(
-        "checkpoint",
-        nargs="?",
-        help="weights: a file or an address (default: those shipped for the config)",
-    )
-    parser.add_argument(
-        "--input", action="append", default=[], metavar="VIDEO", help="a further video; repeatable"
+        "--input",
+        action="append",
+        default=[],
+        type=cli.source,
+        metavar="VIDEO",
+        help="a further video; repeatable",
     )
     parser.add_argument(
         "--out",
         action="append",
         default=[],
         metavar="FILE",
-        help="write this; the ending tells the format (a folder without one: id maps); repeatable",
+        help="file to write, its format by the ending (a folder without one: id maps); repeatable",
     )
     parser.add_argument(
-        "--out-dir", metavar="FOLDER", help="write all formats to it, named after the videos"
+        "--out-dir",
+        metavar="FOLDER",
+        help="folder for files in all formats, named after the videos",
     )
     parser.add_argument(
         "--formats",
@@ -112,38 +84,37 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help=f"what --out-dir writes (default: all of them); {FORMATS_HELP}",
     )
     parser.add_argument("--show", action="store_true", help="show it in a window; q ends it")
-    parser.add_argument(
-        "--score-thr",
-        type=float,
-        default=0.3,
-        metavar="SCORE",
-        help="leave out of pictures and tables what scores less (default: %(default)s)",
-    )
+    cli.add_score_thr(parser, what="in pictures and tables")
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="keep these classes only")
-    add_frame_range(parser)
+    cli.add_frame_range(parser)
     parser.add_argument(
-        "--fps", type=Fraction, metavar="RATE", help="frame rate of images (default: 10)"
+        "--fps", type=cli.rate, metavar="RATE", help="frame rate of images (default: 10)"
     )
     parser.add_argument(
         "--enlarge",
-        type=int,
+        type=cli.positive,
         metavar="N",
         help="paint at N times the size (default: what brings the shorter side to 256 pixels)",
     )
     parser.add_argument(
         "--trails",
-        type=int,
+        type=cli.whole,
         default=0,
         metavar="N",
         help="draw the path of each track over the last N frames, 0 for none "
         "(default: %(default)s)",
     )
-    add_model_options(parser)
+    parser.add_argument(
+        "--font",
+        type=cli.existing,
+        metavar="FILE.ttf",
+        help="font of the labels (default: one that has the letters of the class names)",
+    )
     parser.add_argument(
         "--batch-size",
-        type=int,
+        type=cli.positive,
         metavar="N",
-        help="frames a call (default: 8 on a GPU, 1 on the CPU)",
+        help="frames per call of the model (default: 8 on a GPU, 1 on the CPU)",
     )
     parser.add_argument("--autocast", action="store_true", help="run in mixed precision")
     parser.add_argument("--channels-last", action="store_true", help="store channels innermost")
@@ -155,7 +126,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def find_problem(args: argparse.Namespace) -> str | None:
-    """What is wrong with the arguments, as far as they tell by themselves."""
+    """What is wrong with the arguments together."""
     if not (args.out or args.out_dir or args.show):
         return "nothing to do: give --out, --out-dir or --show"
     if args.out and args.input:
@@ -163,16 +134,8 @@ def find_problem(args: argparse.Namespace) -> str | None:
     for out in args.out:
         if Path(out).suffix.lower() not in {".mp4", ".json", ".csv", ".txt", ""}:
             return f"--out {out}: the name must end in .mp4, .json, .csv or .txt, or be a folder"
-    if args.fps is not None and args.fps <= 0:
-        return f"--fps {args.fps}: the frame rate must be positive"
-    if args.start < 0 or args.stride < 1 or (args.end is not None and args.end <= args.start):
-        return "--start counts from 0, --end comes after it, --stride is 1 or more"
-    if args.enlarge is not None and args.enlarge < 1:
-        return f"--enlarge {args.enlarge}: it must be 1 or more"
-    if args.trails < 0:
-        return f"--trails {args.trails}: it must be 0 or more"
-    if args.batch_size is not None and args.batch_size < 1:
-        return f"--batch-size {args.batch_size}: it must be 1 or more"
+    if args.end is not None and args.end <= args.start:
+        return f"--end {args.end} must come after --start {args.start}"
     for out in args.out:
         if is_input(Path(out), args):
             return f"--out {out}: this would replace the input"
@@ -206,18 +169,23 @@ class Run:
     seconds: float = 0.0
 
     def add(self, result: FrameResult, score_thr: float) -> None:
+        from mmvis_plugin.apis.results import visible_tracks
+
         self.num_frames += 1
         for track in visible_tracks(result, score_thr):
-            if track.area:
-                self.votes[track.id][track.label] += 1
+            self.votes[track.id][track.label] += 1
 
     def labels(self) -> Counter:
-        """Tracks per label, those that the table of tracks has."""
-        return Counter(final_labels(self.votes, self.video).values())
+        """Number of tracks per label; the table of tracks has the same ones."""
+        from mmvis_plugin.apis.results import final_tracks
+
+        return Counter(label for _, label, _ in final_tracks(self.votes, self.video))
 
 
 def run(args: argparse.Namespace) -> int:
     """Segment all videos and return the exit code: the worst of theirs."""
+    from mmvis_plugin.apis import VISInferencer
+
     names: set[str] = set()
     codes = [0]
     if args.show:
@@ -229,11 +197,11 @@ def run(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         autocast=args.autocast,
         channels_last=args.channels_last,
-        cfg_options=args.cfg_options,
+        cfg_options=cli.read_settings(args.cfg_options),
     ) as inferencer:
         for number, source in enumerate([args.video, *args.input], 1):
             codes.append(segment(inferencer, source, number, names, args))
-            if codes[-1] >= SIGNAL_CODES:  # the user wants no further video either
+            if codes[-1] > cli.SIGNAL_CODES:  # the user wants no further video either
                 break
     return max(codes)
 
@@ -263,20 +231,20 @@ def segment(
         ) as this.video:
             targets = find_targets(free_name(this.video.name, names), args)
             follow(this, [make_sink(path, number, args) for path in targets], args)
-    except KeyboardInterrupt:
-        this.signal = signal.SIGINT
-    except PROBLEMS as caught:
+    except KeyboardInterrupt as stop:
+        this.signal = getattr(stop, "signal", signal.SIGINT)
+    except tuple(cli.loaded_classes(cli.INPUT_ERRORS)) as caught:
         error = caught
     this.seconds = time.perf_counter() - start
     if this.num_frames:
         print(summary(this, args.score_thr))
     if error is not None:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        cli.say(f"error: {cli.message_of(error)}")
         return 1
     if this.signal and not this.num_frames:
-        print(NOTHING_YET, file=sys.stderr)
+        cli.say(NOTHING_YET)
     is_end = this.num_frames and this.video.is_camera  # how else would a camera end
-    return SIGNAL_CODES + this.signal if this.signal and not is_end else 0
+    return cli.SIGNAL_CODES + this.signal if this.signal and not is_end else 0
 
 
 def follow(this: Run, sinks: list[Sink], args: argparse.Namespace) -> None:
@@ -287,7 +255,7 @@ def follow(this: Run, sinks: list[Sink], args: argparse.Namespace) -> None:
         stack.enter_context(stopping_in_order(this))  # also while the sinks are closed
         stack.enter_context(finishing(sinks))
         window = stack.enter_context(Window(video, args)) if args.show else None
-        for result in tqdm(video, video.name, total=video.expected_frames, unit="frame"):
+        for result in cli.progress(video, "frame", video.expected_frames, video.name):
             for sink in sinks:
                 sink.write(result)
             this.add(result, args.score_thr)
@@ -314,14 +282,15 @@ def finishing(sinks: list[Sink]) -> Iterator[None]:
 
 @contextmanager
 def stopping_in_order(this: Run) -> Iterator[None]:
-    """Let Ctrl-C, or a request to terminate, end the video in order, and a second one at once."""
+    """Let a first Ctrl-C, SIGTERM or SIGHUP end the video in order, and a second one at once."""
 
     def stop(number: int, frame) -> None:
         this.signal = number
         this.video.stop()
         signal.signal(number, signal.default_int_handler)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, *cli.ENDING_SIGNALS)
+    before = {n: signal.signal(n, stop) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
     try:
         yield
     finally:
@@ -359,8 +328,10 @@ def find_targets(name: str, args: argparse.Namespace) -> list[Path]:
 
 def make_sink(path: Path, video_id: int, args: argparse.Namespace) -> Sink:
     """The sink for a format, by the file's ending."""
+    from mmvis_plugin.apis import CSVSink, IdMapSink, JSONSink, MOTSSink, VideoSink
+
     if path.suffix.lower() == ".mp4":
-        return VideoSink(path, args.score_thr, args.enlarge, args.trails)
+        return VideoSink(path, args.score_thr, args.enlarge, args.trails, args.font)
     if path.suffix.lower() == ".json":
         return JSONSink(path, video_id)
     sinks = {".csv": CSVSink, ".txt": MOTSSink}
@@ -371,26 +342,34 @@ class Window:
     """A window that shows the video with its tracks."""
 
     def __init__(self, video: VideoStream, args: argparse.Namespace):
+        from mmvis_plugin.visualization import TrackVisualizer, default_enlargement
+
         enlarge = args.enlarge or default_enlargement(video.size)
         self._visualizer = TrackVisualizer(
-            video.classes, args.score_thr, enlarge=enlarge, trails=args.trails
+            video.classes, args.score_thr, enlarge=enlarge, trails=args.trails, font=args.font
         )
         self._title = f"{video.name} (q ends it)"
 
-    def __enter__(self) -> "Window":
+    def __enter__(self) -> Window:
         return self
 
     def __exit__(self, *exc_info) -> None:
+        import cv2
+
         cv2.destroyAllWindows()
 
     def show(self, result: FrameResult) -> bool:
         """Show a frame; returns whether the user wants more."""
+        import cv2
+
         cv2.imshow(self._title, self._visualizer.draw(result.image, result.instances))
         return cv2.waitKey(1) & 0xFF not in (ord("q"), ESCAPE)
 
 
 def require_display() -> None:
     """Make sure that a window can be opened: OpenCV ends the process where it cannot."""
+    import cv2
+
     if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
         raise ValueError("--show: there is no display here; write a video instead (--out)")
     try:
@@ -442,17 +421,8 @@ def list_classes(names: Sequence[str]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    forbid_unsafe_loading()
-    args = parse_args(argv)
-    try:
-        return run(args)
-    except (*PROBLEMS, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(NOTHING_YET, file=sys.stderr)
-        return SIGNAL_CODES + signal.SIGINT
+    return run(parse_args(argv))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(main)

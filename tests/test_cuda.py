@@ -12,8 +12,9 @@ import torch
 from mmdet.registry import MODELS
 from pycocotools import mask as mask_utils
 from scripts import SHAPES_VERSION
+from segmenting import SegmentedVideo
 
-from mmvis_plugin.apis import build_video_segmentor, segment_video
+from mmvis_plugin.apis import build_video_segmentor
 from mmvis_plugin.checkpoint import load_checkpoint_safely
 from mmvis_plugin.datasets.shapes_vis import generate_video, make_shapes_vis
 from mmvis_plugin.ytvis.categories import SHAPES
@@ -65,7 +66,7 @@ def frames(count=12):
 
 
 def segmented(model):
-    return [result.pred_track_instances for _, result in segment_video(model, frames())]
+    return [result.pred_track_instances for _, result in SegmentedVideo(model, frames())]
 
 
 @each_method
@@ -89,7 +90,7 @@ def test_gives_what_the_cpu_gives(method):
 def test_a_frame_without_objects():
     model = build("maskprop", "cuda")
     plain = np.full((96, 128, 3), 90, np.uint8)
-    for _, result in segment_video(model, [plain, plain]):
+    for _, result in SegmentedVideo(model, [plain, plain]):
         assert len(result.pred_track_instances) == 0
 
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from pycocotools import mask as mask_utils
 from scripts import SHAPES_VERSION
+from segmenting import SegmentedVideo
 
-from mmvis_plugin.apis import build_video_segmentor, segment_video
+from mmvis_plugin.apis import build_video_segmentor
 from mmvis_plugin.datasets.shapes_vis import generate_video
 from mmvis_plugin.ytvis.categories import SHAPES
 
@@ -60,7 +61,7 @@ def test_the_shapes_of_new_videos_are_followed(method, least):
     followed = []
     for index in range(5):
         video = generate_video(7, "valid", index, (24, 24), (96, 128), len(SHAPES), SHAPES_VERSION)
-        results = [result for _, result in segment_video(model, video.frames)]
+        results = [result for _, result in SegmentedVideo(model, video.frames)]
         assert [result.frame_id for result in results] == list(range(24))
         ious, labels = track_ious(video, results)
         best = ious.argmax(0)

@@ -150,7 +150,7 @@ def forbid_unsafe_loading() -> None:
 
 
 def progress(items: Iterable, unit: str, total: int | None = None, name: str = "") -> Iterable:
-    """Show on a terminal how far a loop is.
+    """Show how far a loop is.
 
     Args:
         items: What is looped over.
@@ -160,7 +160,7 @@ def progress(items: Iterable, unit: str, total: int | None = None, name: str = "
     """
     from tqdm import tqdm
 
-    return tqdm(items, name or None, total=total, unit=unit, disable=None)
+    return tqdm(items, name or None, total=total, unit=unit)
 
 
 # --- parsers ----------------------------------------------------------------------------------

@@ -1,16 +1,11 @@
 """Python entry points: read a video, segment it, write the result."""
 
-from mmvis_plugin.apis.inferencer import (
-    FrameResult,
-    SegmentedVideo,
-    TrackedObject,
-    VideoStream,
-    VISInferencer,
-    segment_video,
-)
+from mmvis_plugin.apis.inferencer import VISInferencer
 from mmvis_plugin.apis.models import build_video_segmentor, list_configs
+from mmvis_plugin.apis.results import FrameResult, TrackedObject
 from mmvis_plugin.apis.sinks import CSVSink, IdMapSink, JSONSink, MOTSSink, Sink, VideoSink
-from mmvis_plugin.video.video_io import FrameTiming, VideoError, VideoReader, VideoWriter
+from mmvis_plugin.apis.stream import VideoStream
+from mmvis_plugin.video import FrameTiming, VideoError, VideoReader, VideoWriter
 
 __all__ = [
     "CSVSink",
@@ -19,7 +14,6 @@ __all__ = [
     "IdMapSink",
     "JSONSink",
     "MOTSSink",
-    "SegmentedVideo",
     "Sink",
     "TrackedObject",
     "VISInferencer",
@@ -30,5 +24,4 @@ __all__ = [
     "VideoWriter",
     "build_video_segmentor",
     "list_configs",
-    "segment_video",
 ]

@@ -11,7 +11,7 @@ from mmengine.config import DictAction
 from torch import Tensor, nn
 
 from mmvis_plugin.apis import VideoReader, build_video_segmentor
-from mmvis_plugin.apis.inferencer import ModelRun
+from mmvis_plugin.apis.model_run import ModelRun
 from mmvis_plugin.checkpoint import CheckpointError
 from mmvis_plugin.visualization.contact_sheet import check_picture_path
 

@@ -1,6 +1,6 @@
 """Tracks drawn on frames."""
 
 from .colors import track_color, track_palette
-from .track_visualizer import TrackVisualizer
+from .track_visualizer import TrackVisualizer, default_enlargement
 
-__all__ = ["TrackVisualizer", "track_color", "track_palette"]
+__all__ = ["TrackVisualizer", "default_enlargement", "track_color", "track_palette"]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import cv2
-import matplotlib
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
@@ -45,6 +44,8 @@ def heat_colors(values: np.ndarray) -> np.ndarray:
     Returns:
         np.ndarray: (..., 3) uint8 BGR.
     """
+    import matplotlib
+
     rgba = matplotlib.colormaps["inferno"](values.clip(0, 1), bytes=True)
     return np.ascontiguousarray(rgba[..., 2::-1])
 

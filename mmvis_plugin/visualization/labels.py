@@ -1,9 +1,11 @@
 """Letters on pictures: how they look, and where labels stand so that all can be read."""
 
-from functools import lru_cache
+import logging
+from collections.abc import Iterator
+from functools import cache, lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -14,6 +16,8 @@ Rect = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels, the last two exclu
 MIN_FONT_SIZE = 10  # pixels; capitals are 7 pixels high then, the least that can be read
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
+logger = logging.getLogger(__name__)
+
 
 def font_size(shape: tuple[int, ...]) -> int:
     """Size of letters in pixels for a picture of (height, width): a fixed part of its side."""
@@ -21,36 +25,44 @@ def font_size(shape: tuple[int, ...]) -> int:
 
 
 @lru_cache(maxsize=64)  # a label stays the same for some frames; each takes up to 100 kB
-def render_text(text: str, size: int) -> np.ndarray:
+def render_text(text: str, size: int, font: str | None = None) -> np.ndarray:
     """Opacity of a text's letters with a margin around them.
 
     Args:
         text: One line.
-        size: Of the letters in pixels.
+        size: Size of the letters in pixels.
+        font: Font file; see :func:`font_file`.
 
     Returns:
         np.ndarray: (h, w, 1) float32 in 0 to 1, read-only.
     """
-    image = Image.new("L", (text_width(text, size), text_height(size)))
-    corner = 2 * _margin(size), 0
-    ImageDraw.Draw(image).text(corner, text, fill=255, font=_load_font(size))
+    image = Image.new("L", (text_width(text, size, font), text_height(size)))
+    # All fonts stand on the line of the default one.
+    start = 2 * _margin(size), _load_font(default_font(), size).getmetrics()[0]
+    letters = _load_font(font_file(text, font), size)
+    ImageDraw.Draw(image).text(start, text, fill=255, font=letters, anchor="ls")
     opacity = np.asarray(image, np.float32)[..., None] / 255
     opacity.flags.writeable = False
     return opacity
 
 
-def text_width(text: str, size: int) -> int:
+def text_width(text: str, size: int, font: str | None = None) -> int:
     """Width in pixels of a rendered text."""
-    return round(_load_font(size).getlength(text)) + 4 * _margin(size)
+    return round(_load_font(font_file(text, font), size).getlength(text)) + 4 * _margin(size)
 
 
 def text_height(size: int) -> int:
     """Height in pixels of a rendered text."""
-    return sum(_load_font(size).getmetrics())
+    return sum(_load_font(default_font(), size).getmetrics())
 
 
 def write_label(
-    picture: np.ndarray, text: str, corner: tuple[int, int], size: int, color: tuple[int, int, int]
+    picture: np.ndarray,
+    text: str,
+    corner: tuple[int, int],
+    size: int,
+    color: tuple[int, int, int],
+    font: str | None = None,
 ) -> None:
     """Write a text in black or white on a rectangle of a colour; what juts out is cut off.
 
@@ -58,18 +70,24 @@ def write_label(
         picture: (H, W, 3) uint8, changed in place.
         text: One line.
         corner: x and y of the rectangle's upper left corner, inside the picture.
-        size: Of the letters in pixels.
-        color: Of the rectangle: blue, green, red.
+        size: Size of the letters in pixels.
+        color: Colour of the rectangle: blue, green, red.
+        font: Font file; see :func:`font_file`.
     """
     x, y = corner
-    patch = picture[y:, x:][: text_height(size), : text_width(text, size)]
-    letters = render_text(text, size)[: patch.shape[0], : patch.shape[1]]
+    patch = picture[y:, x:][: text_height(size), : text_width(text, size, font)]
+    letters = render_text(text, size, font)[: patch.shape[0], : patch.shape[1]]
     color = np.asarray(color, float)
     patch[:] = (color + letters * (ink_on(color) - color) + 0.5).astype(np.uint8)
 
 
 def track_text(
-    class_name: str, instance_id: int, score: float | None, size: int, width: int
+    class_name: str,
+    instance_id: int,
+    score: float | None,
+    size: int,
+    width: int,
+    font: str | None = None,
 ) -> str:
     """The fullest label of a track that fits.
 
@@ -77,8 +95,9 @@ def track_text(
         class_name: Class.
         instance_id: Identity.
         score: In [0, 1]; None for an annotation, which has none.
-        size: Of the letters in pixels.
-        width: What there is, in pixels.
+        size: Size of the letters in pixels.
+        width: Available width in pixels.
+        font: Font file; see :func:`font_file`.
 
     Returns:
         str: Class, id and score; class and id; the beginning of the class and id; the id.
@@ -88,7 +107,7 @@ def track_text(
         texts.insert(0, f"{class_name} {instance_id} {score:.2f}")
     cuts = range(len(class_name) - 1, 0, -1)
     texts += [f"{class_name[:cut]}{ELLIPSIS} {instance_id}" for cut in cuts]
-    fitting = (text for text in texts if text_width(text, size) <= width)
+    fitting = (text for text in texts if text_width(text, size, font) <= width)
     return next(fitting, str(instance_id))
 
 
@@ -158,8 +177,55 @@ def _margin(size: int) -> int:
     return max(1, size // 8)
 
 
+# --- fonts ------------------------------------------------------------------------------------
+
+
+@cache
+def default_font() -> str:
+    """The font that comes with Matplotlib: it has letters beyond Latin, where OpenCV's have not."""
+    folder = Path(find_spec("matplotlib").submodule_search_locations[0], "mpl-data/fonts/ttf")
+    return str(folder / "DejaVuSans-Bold.ttf")
+
+
+def font_file(text: str, font: str | None = None) -> str:
+    """The font that a text is written in.
+
+    Args:
+        text: The text.
+        font: The font to use; None for the default one or, where that lacks letters of the text
+            (Chinese, Japanese, Korean ...), the first on this machine that has them all. If there
+            is none, a warning says so once for each text.
+    """
+    return font or (default_font() if text.isascii() else _find_font(frozenset(text)))
+
+
+@cache
+def _find_font(letters: frozenset[str]) -> str:
+    for path in _fonts():
+        if letters <= _letters_of(path):
+            return path
+    missing = "".join(sorted(letters - _letters_of(default_font())))
+    logger.warning("no font on this machine has the letters %s: name a font file (font)", missing)
+    return default_font()
+
+
+def _fonts() -> Iterator[str]:
+    from matplotlib import font_manager  # only where a text is not ASCII: it takes a moment
+
+    yield default_font()
+    yield from sorted(font_manager.findSystemFonts())
+
+
+@cache
+def _letters_of(path: str) -> frozenset[str]:
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        return frozenset(map(chr, FT2Font(path).get_charmap()))
+    except (OSError, RuntimeError):  # a damaged font, or of a kind that is not read
+        return frozenset()
+
+
 @lru_cache(maxsize=16)
-def _load_font(size: int) -> ImageFont.FreeTypeFont:
-    # matplotlib brings a font with it that has letters beyond Latin; OpenCV's have ASCII only.
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    return ImageFont.truetype(str(folder / "DejaVuSans-Bold.ttf"), size)
+def _load_font(path: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, size)

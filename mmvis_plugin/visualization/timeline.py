@@ -1,20 +1,23 @@
 """When each track of a video is there: one bar a track."""
 
+from __future__ import annotations
+
 import csv
 import json
 import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from .colors import ink_on, track_color
 from .contact_sheet import write_picture
+from .labels import default_font, font_file
+
+if TYPE_CHECKING:  # Matplotlib is loaded when something is plotted
+    from matplotlib.figure import Figure
 
 BAR_HEIGHT = 0.72  # of the distance of two rows
 GAP_COLOR = "0.65"
@@ -152,6 +155,9 @@ def plot_timeline(
     Returns:
         Figure: Of Matplotlib; frame ``t`` reaches from ``t`` to ``t + 1`` on the x axis.
     """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     present = [bar for bar in bars if bar.runs]
     shown = sorted(present, key=lambda bar: -bar.length)[:max_tracks]
     shown.sort(key=lambda bar: (bar.runs[0][0], bar.id))
@@ -170,6 +176,9 @@ def plot_timeline(
     # Names are names, whatever dollar signs are in them.
     names = [f"{bar.class_name} {bar.score:.2f}" for bar in shown]
     axes.set_yticks(range(len(shown)), names, parse_math=False)
+    for label, name in zip(axes.get_yticklabels(), names, strict=True):
+        if (font := font_file(name)) != default_font():
+            label.set_font(Path(font))
     axes.set_title(title, parse_math=False)
     axes.set(xlim=(0, max(num_frames, 1)), xlabel="frame")
     axes.set_ylim(max(len(shown), 1) - 0.5, -0.5)
@@ -204,6 +213,8 @@ def _write_id(axes, bar: TrackBar, row: int, num_frames: int) -> None:
 
 def write_timeline(figure: Figure, path: str | os.PathLike) -> None:
     """Write a plot as PNG, under a temporary name that is replaced at the end."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     rgb = np.asarray(canvas.buffer_rgba())[..., :3]

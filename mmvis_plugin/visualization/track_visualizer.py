@@ -1,5 +1,6 @@
 """Draws tracks on frames."""
 
+import os
 from collections.abc import Sequence
 
 import cv2
@@ -11,6 +12,9 @@ from mmengine.structures import InstanceData
 from .colors import track_color
 from .labels import Rect, font_size, place_label, text_height, text_width, track_text, write_label
 from .trails import Trails
+
+SHORT_SIDE = 256  # pixels from which on labels do not cover what they name
+LONG_SIDE = 4096  # pixels beyond which no picture is enlarged
 
 
 class TrackVisualizer:
@@ -30,6 +34,7 @@ class TrackVisualizer:
             enlarged picture has room for them.
         trails: Frames over which the path of each track is drawn, 0 for none. With trails a
             visualizer is for one video, whose frames it gets in order.
+        font: Font file for the labels. Without it, one that has the letters of the class names.
 
     Examples:
         >>> visualizer = TrackVisualizer(("circle", "star"), score_thr=0.5)
@@ -43,11 +48,13 @@ class TrackVisualizer:
         mask_alpha: float = 0.45,
         enlarge: int = 1,
         trails: int = 0,
+        font: str | os.PathLike | None = None,
     ):
         self.classes = tuple(classes)
         self.score_thr = score_thr
         self.mask_alpha = mask_alpha
         self.enlarge = enlarge
+        self.font = None if font is None else os.fspath(font)
         self._trails = Trails(trails) if trails else None
 
     def draw(self, frame: np.ndarray, instances: InstanceData) -> np.ndarray:
@@ -89,7 +96,7 @@ class TrackVisualizer:
             self._trails.draw(canvas, self.enlarge, width)
         size = font_size(canvas.shape)
         texts = [
-            track_text(self.classes[label], instance_id, score, size, canvas.shape[1])
+            track_text(self.classes[label], instance_id, score, size, canvas.shape[1], self.font)
             for label, instance_id, score in zip(labels, ids, scores, strict=True)
         ]
         self._write_labels(canvas, texts, corners, colors)
@@ -129,12 +136,27 @@ class TrackVisualizer:
         # The highest score chooses its place first.
         labelled = list(zip(texts, boxes, colors, strict=True))[::-1]
         for text, box, _ in labelled:
-            label_size = min(text_width(text, size), width), min(text_height(size), height)
+            label_size = (
+                min(text_width(text, size, self.font), width),
+                min(text_height(size), height),
+            )
             taken.append(place_label(label_size, box, (width, height), taken))
         for (_, box, color), label in zip(labelled, taken, strict=True):
             _tie(canvas, label, box, color, size)
         for (text, _, color), label in zip(labelled, taken, strict=True):
-            write_label(canvas, text, label[:2], size, color)
+            write_label(canvas, text, label[:2], size, color, self.font)
+
+
+def default_enlargement(size: tuple[int, int]) -> int:
+    """Times by which a frame must grow so that labels have room.
+
+    Args:
+        size: Width and height in pixels.
+
+    Returns:
+        int: What brings the shorter side to 256 pixels, but the longer one not beyond 4096.
+    """
+    return max(1, min(-(-SHORT_SIDE // min(size)), LONG_SIDE // max(size)))
 
 
 def _tie(canvas: np.ndarray, label: Rect, box: list[int], color: tuple, reach: int) -> None:

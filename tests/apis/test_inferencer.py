@@ -17,6 +17,7 @@ import torch
 from fake_segmentor import make_frame, write_inputs
 from mmengine.config import Config
 from scripts import SHAPES_VERSION, load_script
+from segmenting import SegmentedVideo
 
 from mmvis_plugin.apis import (
     JSONSink,
@@ -27,7 +28,6 @@ from mmvis_plugin.apis import (
     VISInferencer,
     build_video_segmentor,
     list_configs,
-    segment_video,
 )
 from mmvis_plugin.apis import inferencer as inferencer_module
 from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
@@ -61,7 +61,9 @@ def expected(model, frames):
                 strict=True,
             )
         ]
-        for instances in (sample.pred_track_instances for _, sample in segment_video(model, frames))
+        for instances in (
+            sample.pred_track_instances for _, sample in SegmentedVideo(model, frames)
+        )
     ]
 
 

@@ -32,8 +32,8 @@ from mmvis_plugin.apis import (
     VideoSink,
     VISInferencer,
 )
-from mmvis_plugin.apis.sinks.sinks import default_enlargement, id_map
-from mmvis_plugin.visualization import TrackVisualizer
+from mmvis_plugin.apis.sinks.id_maps import id_map
+from mmvis_plugin.visualization import TrackVisualizer, default_enlargement
 from mmvis_plugin.ytvis.rle import encode_masks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,12 +125,11 @@ def videos(draw):
 
 
 def present(frames):
-    """Per track: frame -> (label, score, mask) where its mask has a pixel; the slow form."""
+    """Per track: frame -> (label, score, mask) where it is listed; the slow form."""
     tracks = defaultdict(dict)
     for index, objects in enumerate(frames):
         for id_, label, score, mask in objects:
-            if mask.any():
-                tracks[id_][index] = (label, score, mask)
+            tracks[id_][index] = (label, score, mask)
     return tracks
 
 

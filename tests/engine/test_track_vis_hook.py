@@ -89,12 +89,13 @@ def test_one_video_each_with_all_frames(tmp_path, look_ahead):
     for video_id in range(2):
         with VideoReader(tmp_path / "out" / f"seq{video_id + 1}.mp4") as reader:
             frames = list(reader)
-        assert (len(frames), reader.fps, reader.size) == (length, 5, SIZE)
+        # Enlarged as in the demo: labels would cover small objects.
+        assert (len(frames), reader.fps, reader.size) == (length, 5, (6 * 64, 6 * 48))
         for frame_id, frame in enumerate(frames):
             background = 30 * video_id + 40
             expected = 0.45 * np.array(track_color(video_id)) + 0.55 * background
-            assert np.abs(frame[2, 60] - float(background)).max() < 8
-            assert np.abs(frame[32, 20 + frame_id] - expected).max() < 16
+            assert np.abs(frame[12, 360] - float(background)).max() < 8
+            assert np.abs(frame[190, 6 * (20 + frame_id)] - expected).max() < 16
 
 
 def test_videos_of_one_name_get_their_id(tmp_path):

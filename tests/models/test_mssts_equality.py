@@ -19,6 +19,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
+from segmenting import SegmentedVideo
 from seqformer_original import (
     CASES,
     NUM_CLASSES,
@@ -29,7 +30,6 @@ from seqformer_original import (
 )
 from stmask_original import sample
 
-from mmvis_plugin.apis import segment_video
 from mmvis_plugin.apis.conversion import convert
 from mmvis_plugin.models.mssts.released import SEQFORMER
 
@@ -99,7 +99,7 @@ def record_clip(model, frames):
     clips = []
     encode = model.encode
     model.encode = lambda *inputs: clips.append(inputs) or encode(*inputs)
-    video = segment_video(model, frames)
+    video = SegmentedVideo(model, frames)
     results = [result for _, result in video]
     del model.encode
     ((clip, sizes),) = clips

@@ -14,6 +14,7 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from pycocotools import mask as mask_utils
+from segmenting import SegmentedVideo
 from stmask_original import (
     CASES,
     RAW,
@@ -24,7 +25,6 @@ from stmask_original import (
     sample,
 )
 
-from mmvis_plugin.apis import segment_video
 from mmvis_plugin.apis.conversion import convert
 from mmvis_plugin.models.stmask.released import STMASK
 
@@ -86,7 +86,7 @@ def trace(model, frames):
         model.detector.mask_head.register_forward_hook(keep_prototypes),
         model.temporal_fusion.register_forward_hook(keep_shifts),
     ]
-    for _, result in segment_video(model, frames):
+    for _, result in SegmentedVideo(model, frames):
         found, tracks = result.pred_track_instances, states[0].tracks
         shown = tracks[torch.isin(tracks.ids, found.instances_id)]
         height, width = result.ori_shape

@@ -17,7 +17,7 @@ from scripts import load_script
 from torch import nn
 
 from mmvis_plugin.apis import VideoReader, VISInferencer, build_video_segmentor
-from mmvis_plugin.apis import inferencer as inferencer_module
+from mmvis_plugin.apis.model_run import ModelRun
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools/analysis_tools/benchmark.py"
@@ -138,7 +138,7 @@ def test_switches(tmp_path, video):
 def test_clock_stands_still_while_frames_are_read(tmp_path, monkeypatch):
     """Reading takes ten times as long as the model and must not count."""
     with VISInferencer(*fake.write_inputs(tmp_path, delay=0.01), device="cpu") as inferencer:
-        prepare = inferencer_module.ModelRun.prepare
+        prepare = ModelRun.prepare
 
         def slowly(*args):
             time.sleep(0.1)
@@ -146,7 +146,7 @@ def test_clock_stands_still_while_frames_are_read(tmp_path, monkeypatch):
 
         frames = [fake.make_frame(number) for number in range(10)]
         quick = benchmark.Stopwatch(inferencer, frames, 10, 1)
-        monkeypatch.setattr(inferencer_module.ModelRun, "prepare", slowly)
+        monkeypatch.setattr(ModelRun, "prepare", slowly)
         slow = benchmark.Stopwatch(inferencer, frames, 10, 1)
     assert quick.seconds >= 0.1
     assert slow.seconds < 0.1 * 10

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from mmvis_plugin.video.background import Prefetcher, Worker
+from mmvis_plugin.video import Prefetcher, Worker
 
 
 def threads():

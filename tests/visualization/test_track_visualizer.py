@@ -159,8 +159,8 @@ def test_labels_of_a_crowd_are_all_seen(shape, monkeypatch):
     """Objects on one spot: their labels go apart, stay in the frame, and are tied to them."""
     written = []
 
-    def record(canvas, text, corner, size, color):
-        write_label(canvas, text, corner, size, color)
+    def record(canvas, text, corner, size, color, font):
+        write_label(canvas, text, corner, size, color, font)
         x, y = corner
         right, bottom = x + text_width(text, size), y + text_height(size)
         written.append((slice(y, bottom), slice(x, right), canvas[y:bottom, x:right].copy()))

@@ -1,5 +1,21 @@
-"""Writers of tracks, one module a format."""
+"""Where results go: a video, official-format JSON, id maps, MOTS text, a table of tracks.
 
-from .sinks import CSVSink, IdMapSink, JSONSink, MOTSSink, Sink, VideoSink
+A sink is a context manager that takes the results of one video as they come and works in a thread
+of its own. What it writes has its final name only when it is whole. If the block is left by an
+exception (Ctrl-C, a source that fails in the middle) or before the video's end (``stop``,
+``break``), the file is closed properly all the same, holds the frames so far and says so in its
+name: ``tracks.partial.mp4``::
+
+    with VISInferencer("maskprop_r18_shapes") as inferencer, VideoSink("tracks.mp4") as sink:
+        for result in inferencer("street.mp4"):
+            sink.write(result)
+"""
+
+from .base import Sink
+from .id_maps import IdMapSink
+from .mots import MOTSSink
+from .results_json import JSONSink
+from .track_table import CSVSink
+from .video import VideoSink
 
 __all__ = ["CSVSink", "IdMapSink", "JSONSink", "MOTSSink", "Sink", "VideoSink"]

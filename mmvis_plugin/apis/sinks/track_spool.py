@@ -1,14 +1,19 @@
 """Observations of tracks on disk: written frame by frame, read track by track."""
 
+import os
 import sqlite3
+from abc import abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from mmvis_plugin.apis.inferencer import FrameResult, TrackedObject, VideoStream
+from mmvis_plugin.apis.results import FrameResult, TrackedObject, final_tracks
+from mmvis_plugin.apis.stream import VideoStream
+
+from .base import Sink
 
 
 class Observation(NamedTuple):
@@ -27,8 +32,8 @@ class TrackSummary(NamedTuple):
 
     Attributes:
         id: Identity.
-        label: Class: the method's own decision, else that of most frames.
-        score: The method's own, else the mean of the frames'.
+        label: Class: the method's decision on the track, else the class of most frames.
+        score: The method's, else the mean of the frames' scores.
         first, last: Frames of its first and last appearance.
         length: Frames in which it is present.
     """
@@ -70,7 +75,7 @@ class TrackSpool:
 
         Args:
             result: Of the frame, which gives its number and time.
-            tracks: Objects of that frame. One whose mask is empty counts as absent.
+            tracks: Objects of that frame, which are present in it even if their masks are empty.
             with_masks: Whether the masks are kept as well, or their areas alone.
         """
         time = float(result.timing.start)
@@ -85,31 +90,26 @@ class TrackSpool:
                 track.rle["counts"] if with_masks else None,
             )
             for track in tracks
-            if track.area
         ]
         # Of an id that a frame has twice the last counts.
         self._database.executemany(
             "INSERT OR REPLACE INTO observations VALUES (?, ?, ?, ?, ?, ?, ?)", rows
         )
 
-    def summaries(self, video: VideoStream) -> Iterator[TrackSummary]:
-        """The tracks, in the order of their ids; see :func:`final_labels`."""
+    def summaries(self, video: VideoStream, every_row: bool = False) -> Iterator[TrackSummary]:
+        """The tracks, in the order of their ids; see :func:`final_tracks`."""
         votes = defaultdict(Counter)
         for track, label, frames in self._database.execute(
             "SELECT track, label, COUNT(*) FROM observations GROUP BY track, label ORDER BY track"
         ):
             votes[track][label] = frames
-        decided = {}
-        if video.tracks is not None:
-            ids, scores = video.tracks.instances_id.tolist(), video.tracks.scores.tolist()
-            decided = dict(zip(ids, scores, strict=True))
-        for track, label in final_labels(votes, video).items():
+        for track, label, score in final_tracks(votes, video, every_row):
             # Without the masks, which are nearly all of the spool.
             seen = self._database.execute(
                 "SELECT frame, score FROM observations WHERE track = ? ORDER BY frame", (track,)
             )
             frames, scores = zip(*seen, strict=True)
-            score = decided.get(track, float(np.mean(scores)))
+            score = float(np.mean(scores)) if score is None else score
             yield TrackSummary(track, label, score, frames[0], frames[-1], len(frames))
 
     def observations(self, track: int) -> Iterator[Observation]:
@@ -127,25 +127,26 @@ class TrackSpool:
         self._path.unlink(missing_ok=True)
 
 
-def final_labels(votes: Mapping[int, Counter], video: VideoStream) -> dict[int, int]:
-    """What tracks are in the end: what the method decided, else what most frames say.
+class SpooledSink(Sink):
+    """Base of the formats that go by tracks: a spool while frames come, the file at the end."""
 
-    Where the method decides on tracks, those it does not name are of a class that nobody asked
-    for, whatever single frames take them for: they are left out.
+    def __init__(self, path: str | os.PathLike):
+        super().__init__(path)
+        self._spool: TrackSpool | None = None
 
-    Args:
-        votes: How many frames give each track each label, by id.
-        video: The video, after its last result.
+    @abstractmethod
+    def _write(self, path: Path) -> None:
+        """Write the file from the spool."""
 
-    Returns:
-        dict[int, int]: Labels by id, in the order of ``votes``.
-    """
-    if video.tracks is not None:
-        ids, labels = video.tracks.instances_id.tolist(), video.tracks.labels.tolist()
-        decided = dict(zip(ids, labels, strict=True))
-        return {track: decided[track] for track in votes if track in decided}
-    # Of classes with as many frames the first in the list, as YTVISMetric decides.
-    return {
-        track: max(labels, key=lambda label: (labels[label], -label))
-        for track, labels in votes.items()
-    }
+    def _open(self, video: VideoStream) -> None:
+        self._spool = TrackSpool(self._temporary.with_suffix(".spool"))
+
+    def _save(self, path: Path) -> None:
+        self._write(self._temporary)
+        self._spool.close()
+        os.replace(self._temporary, path)
+
+    def _discard(self) -> None:
+        if self._spool is not None:
+            self._spool.close()
+            self._temporary.unlink(missing_ok=True)

@@ -6,8 +6,9 @@ import torch
 from fake_segmentor import CONFIG
 from mmengine.config import Config
 from mmengine.model import PretrainedInit
+from segmenting import SegmentedVideo
 
-from mmvis_plugin.apis import build_video_segmentor, segment_video
+from mmvis_plugin.apis import build_video_segmentor
 from mmvis_plugin.apis.models import streaming_pipeline
 from mmvis_plugin.checkpoint import CheckpointError
 
@@ -48,7 +49,7 @@ def test_every_frame_comes_out_in_order_with_its_result(model, look_ahead):
     model.look_ahead = look_ahead
     frames = [make_frame(i) for i in range(12)]
 
-    video = segment_video(model, iter(frames))
+    video = SegmentedVideo(model, iter(frames))
     assert video.tracks is None
     results = list(video)
 
@@ -78,7 +79,7 @@ def test_frames_are_held_only_while_they_are_not_final(model, look_ahead):
             alive.append(weakref.ref(frame))
             yield frame
 
-    for _frame, sample in segment_video(model, frames()):
+    for _frame, sample in SegmentedVideo(model, frames()):
         numbers.append(sample.frame_id)
         alive[:] = [ref for ref in alive if ref() is not None]
         most = max(most, len(alive))
@@ -97,14 +98,14 @@ def test_results_come_as_soon_as_they_are_final(model):
             yield make_frame(number)
 
     numbers = []
-    for _, sample in segment_video(model, frames()):
+    for _, sample in SegmentedVideo(model, frames()):
         numbers.append(sample.frame_id)
         assert len(read) == min(sample.frame_id + 4, 10)
     assert numbers == read == list(range(10))
 
 
 def test_no_frames_no_results(model):
-    assert list(segment_video(model, [])) == []
+    assert list(SegmentedVideo(model, [])) == []
 
 
 @pytest.mark.parametrize(
@@ -112,13 +113,13 @@ def test_no_frames_no_results(model):
 )
 def test_bad_frame_is_named(model, bad):
     with pytest.raises(ValueError, match="frame 1 is"):
-        list(segment_video(model, [make_frame(0), bad]))
+        list(SegmentedVideo(model, [make_frame(0), bad]))
 
 
 def test_lost_and_repeated_results_are_an_error(model, monkeypatch):
     monkeypatch.setattr(model, "finish", lambda state: ([], None))
     with pytest.raises(RuntimeError, match="last 3 frames"):
-        list(segment_video(model, [make_frame(i) for i in range(5)]))
+        list(SegmentedVideo(model, [make_frame(i) for i in range(5)]))
     monkeypatch.undo()
 
     first = []
@@ -130,7 +131,7 @@ def test_lost_and_repeated_results_are_an_error(model, monkeypatch):
     model.look_ahead = 0
     monkeypatch.setattr(model, "step", step)
     with pytest.raises(RuntimeError, match="returned frame 0 where 1 was due"):
-        list(segment_video(model, [make_frame(0), make_frame(1)]))
+        list(SegmentedVideo(model, [make_frame(0), make_frame(1)]))
 
 
 def test_model_is_ready_to_use(model, config):
