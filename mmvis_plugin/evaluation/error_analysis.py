@@ -60,19 +60,27 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from os import PathLike
 from typing import NamedTuple
 
 import numpy as np
 
-from .frame_overlaps import frame_intersections, frame_ious, load_tracks, track_areas
-from .protocol import (
-    IOU_THRESHOLDS,
-    MAX_TRACKS,
-    average_precision,
+from .frame_overlaps import load_tracks
+from .measured_video import (
+    MeasuredVideo,
+    TrackSet,
+    annotated_rows,
+    best_tracks,
+    linked,
+    match_tracks,
+    mean_average_precision,
+    measure_videos,
+    segmented,
+    whole_ious,
+    wrong_identity,
 )
-from .tracks import GroundTruth, Track, Video
+from .protocol import IOU_THRESHOLDS
+from .tracks import GroundTruth, Track
 
 LINKING_KINDS = ("split", "merge", "switch")
 ERROR_KINDS = (
@@ -84,8 +92,6 @@ ERROR_KINDS = (
     "background",
     "other",
 )
-BACKGROUND_IOU = 0.1
-RIGHT_MASK_IOU = 0.5
 
 _ALL_KINDS = (*ERROR_KINDS, *LINKING_KINDS)
 _REPAIRED_KINDS = ("classification", "linking", "segmentation", "other")
@@ -149,17 +155,17 @@ def analyze_errors(
     """
     thresholds = np.asarray(thresholds, dtype=float)
     _check_thresholds(thresholds)
-    videos = list(_measure_videos(*load_tracks(gt, results), progress).values())
+    videos = list(measure_videos(*load_tracks(gt, results), progress).values())
     ap = np.zeros(len(thresholds))
     gains = {kind: np.zeros(len(thresholds)) for kind in _ALL_KINDS}
     counts = {kind: np.zeros(len(thresholds), dtype=int) for kind in _ALL_KINDS}
     for k, threshold in enumerate(progress(thresholds, len(thresholds))):
         judged = [_judge(video, threshold) for video in videos]
-        ap[k] = _average_precision(videos, [(j.video.tracks, j.matched) for j in judged])
+        ap[k] = mean_average_precision(videos, [(j.video.tracks, j.matched) for j in judged])
         missed_scores = _missed_scores(judged)
         for kind in _ALL_KINDS:
             mended = [_mend(j, kind, missed_scores) for j in judged]
-            gains[kind][k] = _average_precision(videos, mended) - ap[k]
+            gains[kind][k] = mean_average_precision(videos, mended) - ap[k]
             counts[kind][k] = sum(_count(j, kind) for j in judged)
     return ErrorAnalysis(thresholds, ap, gains, counts)
 
@@ -193,7 +199,7 @@ def mend_results(
         raise ValueError(f"unknown kind {kind!r}; choose from {', '.join(_ALL_KINDS)}")
     _check_thresholds(np.array([threshold]))
     gt, tracks = load_tracks(gt, results)
-    videos = _measure_videos(gt, tracks)
+    videos = measure_videos(gt, tracks)
     judged = [_judge(video, threshold) for video in videos.values()]
     missed_scores = _missed_scores(judged)
     return [
@@ -208,234 +214,23 @@ def _check_thresholds(thresholds: np.ndarray) -> None:
         raise ValueError(f"thresholds must be in (0, 1], got {thresholds.tolist()}")
 
 
-# --- a video's tracks and how they overlap --------------------------------------------------------
-
-
-class _TrackSet(NamedTuple):
-    """Predicted tracks of a video, or mended ones, by falling score."""
-
-    scores: np.ndarray  # (N,)
-    classes: np.ndarray  # (N,) index of the category
-    sources: np.ndarray  # (N, T) the row of the video's masks that each frame's mask is
-    ious: np.ndarray  # (N, C) IoU of the whole track with each column
-
-
-@dataclass(frozen=True)
-class _Video:
-    """Overlaps of all masks of a video; nothing here depends on a threshold of the track IoU.
-
-    Rows are the D predicted tracks by falling score, the annotations, and a track without masks;
-    columns are the annotations and that same empty track, so that there is always a column and
-    the index -1 means "nothing" in both.
-    """
-
-    rows: list[Track]
-    classes: np.ndarray  # (C,) index of each column's category, -1 for the last
-    crowd: np.ndarray  # (C,) bool
-    objects: np.ndarray  # (C,) bool: annotations that are not crowds
-    areas: np.ndarray  # (T, R)
-    inter: np.ndarray  # (T, R, C)
-    tracks: _TrackSet
-    on: np.ndarray  # (T, D) column of the object that each mask is on, -1 for none
-    right_mask: np.ndarray  # (T, C) row of the best right mask of each object, -1 for none
-
-    @cached_property
-    def belongs(self) -> np.ndarray:
-        """(D, C) bool: IoU with an object, over the frames in which the track is present."""
-        num_tracks = len(self.tracks.scores)
-        areas, column_areas = self.areas[:, :num_tracks], self.areas[:, num_tracks:]
-        shared = self.inter[:, :num_tracks].sum(axis=0)
-        both = areas.sum(axis=0)[:, None] + (areas > 0).T.astype(np.int64) @ column_areas
-        return (shared >= BACKGROUND_IOU * (both - shared)) & (shared > 0) & self.objects
-
-    @cached_property
-    def linked_ious(self) -> np.ndarray:
-        """(D, C) IoU of the linked track; 0 for an object that is not the track's."""
-        return self._repaired_ious(_linked)
-
-    @cached_property
-    def segmented_ious(self) -> np.ndarray:
-        """(D, C) likewise of the segmented track."""
-        return self._repaired_ious(_segmented)
-
-    def _repaired_ious(self, repair: Callable) -> np.ndarray:
-        same_class = self.tracks.classes[:, None] == self.classes
-        tracks, columns = (self.belongs & same_class).nonzero()
-        repaired = _whole_ious(self.areas, self.inter, repair(self, tracks, columns))
-        ious = np.zeros(same_class.shape)
-        ious[tracks, columns] = repaired[np.arange(len(tracks)), columns]
-        return ious
-
-
-def _measure_videos(
-    gt: GroundTruth,
-    tracks: Mapping[tuple, list[Track]],
-    progress: Callable[[Iterable, int], Iterable] = lambda items, total: items,
-) -> dict:
-    """Measure every video that has anything, by id."""
-    if all(track.crowd for found in gt.tracks.values() for track in found):
-        raise ValueError(
-            "there are no annotations to analyse with, or crowds only; use a split that has some"
-        )
-    index = {category: k for k, category in enumerate(gt.categories)}
-    members = defaultdict(lambda: ([], []))  # of each video: (class, track), (class, annotation)
-    for side, table in enumerate((tracks, gt.tracks)):
-        for (video, category), found in table.items():
-            if category in index:
-                members[video][side].extend((index[category], track) for track in found)
-    ids = [id_ for id_ in gt.videos if id_ in members]
-    return {id_: _measure(*members[id_], gt.videos[id_]) for id_ in progress(ids, len(ids))}
-
-
-def _measure(
-    predicted: list[tuple[int, Track]], annotated: list[tuple[int, Track]], size: Video
-) -> _Video:
-    scores = np.array([track.score for _, track in predicted], dtype=float)
-    classes = np.array([class_ for class_, _ in predicted], dtype=int)
-    best = _best(scores, classes)
-    columns = [track for _, track in annotated] + [Track([""] * size.length, size)]
-    rows = [predicted[n][1] for n in best] + columns
-    crowd = np.array([column.crowd for column in columns])
-    objects = ~crowd
-    objects[-1] = False
-
-    areas = track_areas(rows, size.length)
-    inter = frame_intersections(rows, columns, size.length)
-    sources = np.repeat(np.arange(len(best))[:, None], size.length, axis=1)
-    on, right_mask = _identities(areas, inter, objects)
-    return _Video(
-        rows=rows,
-        classes=np.array([class_ for class_, _ in annotated] + [-1]),
-        crowd=crowd,
-        objects=objects,
-        areas=areas,
-        inter=inter,
-        tracks=_TrackSet(scores[best], classes[best], sources, _whole_ious(areas, inter, sources)),
-        on=on,
-        right_mask=right_mask,
-    )
-
-
-def _identities(
-    areas: np.ndarray, inter: np.ndarray, objects: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Tell what each mask is on, and each object's best right mask, as in :class:`_Video`."""
-    num_tracks = inter.shape[1] - inter.shape[2]
-    overlaps = frame_ious(inter[:, :num_tracks], areas[:, :num_tracks], areas[:, num_tracks:])
-    overlaps[..., ~objects] = 0
-    on = np.where(overlaps.max(axis=2) >= BACKGROUND_IOU, overlaps.argmax(axis=2), -1)
-    is_right = (overlaps >= RIGHT_MASK_IOU) & (on[..., None] == np.arange(len(objects)))
-    # One more row, which is never the best, because there may be no track at all.
-    candidates = np.pad(np.where(is_right, overlaps, 0), ((0, 0), (0, 1), (0, 0)))
-    return on, np.where(is_right.any(axis=1), candidates.argmax(axis=1), -1)
-
-
-def _best(scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Order by falling score, without those beyond the protocol's number for a class."""
-    order = np.argsort(-scores, kind="stable")
-    by_class = order[np.argsort(classes[order], kind="stable")]
-    first = np.searchsorted(classes[by_class], classes[by_class])
-    rank = np.empty(len(order), dtype=int)
-    rank[by_class] = np.arange(len(order)) - first
-    return order[rank[order] < MAX_TRACKS[-1]]
-
-
-def _whole_ious(areas: np.ndarray, inter: np.ndarray, sources: np.ndarray) -> np.ndarray:
-    """IoU (N, C) of tracks put together from rows, ``sources`` (N, T), with each column."""
-    frames = np.arange(len(areas))
-    shared = inter[frames, sources].sum(axis=1)
-    column_areas = areas[:, -inter.shape[2] :].sum(axis=0)
-    unions = areas[frames, sources].sum(axis=1)[:, None] + column_areas - shared
-    return shared / np.maximum(unions, 1)
-
-
-def _wrong_identity(
-    video: _Video, tracks: np.ndarray, objects: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Frames of wrong identity of pairs of track and object, each (n,).
-
-    Returns:
-        tuple: (n, T) bool: the track is on another object; another track has this object.
-    """
-    on, objects = video.on.T[tracks], objects[:, None]
-    return (on != objects) & (on >= 0), (on != objects) & (video.right_mask.T[objects[:, 0]] >= 0)
-
-
-def _linked(video: _Video, tracks: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """Rows (n, T) of the linked track of each pair."""
-    strays, held = _wrong_identity(video, tracks, objects)
-    return np.where(strays | held, video.right_mask.T[objects], tracks[:, None])
-
-
-def _segmented(video: _Video, tracks: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """Rows (n, T) of the segmented track of each pair."""
-    strays, held = _wrong_identity(video, tracks, objects)
-    return np.where(strays | held, tracks[:, None], _annotated(video, objects))
-
-
-def _annotated(video: _Video, objects: np.ndarray) -> np.ndarray:
-    """Rows (n, T) of the objects' own masks."""
-    return np.repeat((len(video.tracks.scores) + objects)[:, None], len(video.areas), axis=1)
-
-
-# --- the protocol at one threshold ----------------------------------------------------------------
-
-
-def _match(video: _Video, tracks: _TrackSet, threshold: float) -> np.ndarray:
-    """Give each track, best score first, the free annotation of its class it overlaps most.
-
-    Returns:
-        np.ndarray: (N,) the column, -1 for none.
-    """
-    near = tracks.ious >= min(threshold, 1 - 1e-10)
-    near &= tracks.classes[:, None] == video.classes
-    rank = tracks.ious.argsort(axis=1, kind="stable").argsort(axis=1)
-    preference = rank + len(video.classes) * ~video.crowd
-    matched = np.full(len(near), -1)
-    free = np.ones(len(video.classes), dtype=bool)
-    for n in near.any(axis=1).nonzero()[0]:
-        candidates = np.where(near[n] & free, preference[n], -1)
-        if candidates.max() >= 0:
-            matched[n] = candidates.argmax()
-            free[matched[n]] = video.crowd[matched[n]]
-    return matched
-
-
-def _average_precision(videos: list[_Video], matches: list[tuple[_TrackSet, np.ndarray]]) -> float:
-    """Mean AP over the classes that have objects, of each video's tracks and their columns."""
-    num_objects = np.bincount(np.concatenate([v.classes[v.objects] for v in videos]))
-    scores = np.concatenate([tracks.scores for tracks, _ in matches])
-    classes = np.concatenate([tracks.classes for tracks, _ in matches])
-    found = np.concatenate([matched >= 0 for _, matched in matches])
-    ignored = found & np.concatenate(
-        [video.crowd[matched] for video, (_, matched) in zip(videos, matches, strict=True)]
-    )
-    order = np.argsort(-scores, kind="stable")
-    order = order[~ignored[order]]
-    precisions = []
-    for class_ in num_objects.nonzero()[0]:
-        right = found[order[classes[order] == class_]]
-        precisions.append(average_precision(right, ~right, num_objects[class_]))
-    return float(np.mean(precisions)) if precisions else 0.0
-
-
 # --- kinds of errors and their mending ------------------------------------------------------------
 
 
 class _Judged(NamedTuple):
     """A video's tracks at one threshold."""
 
-    video: _Video
+    video: MeasuredVideo
     threshold: float
     matched: np.ndarray  # (D,) column of each track, -1 for none
     kinds: np.ndarray  # (D,) str, "right" or the kind of error
     missed: np.ndarray  # columns of the missed objects
 
 
-def _judge(video: _Video, threshold: float) -> _Judged:
+def _judge(video: MeasuredVideo, threshold: float) -> _Judged:
     """Tell each track's kind and the missed objects."""
     tracks = video.tracks
-    matched = _match(video, tracks, threshold)
+    matched = match_tracks(video, tracks, threshold)
     linkable = video.linked_ious >= threshold
     # In order of preference: the first that holds.
     tests = {
@@ -449,7 +244,7 @@ def _judge(video: _Video, threshold: float) -> _Judged:
     kinds = np.select(list(tests.values()), list(tests), default="other").astype("<U16")
     linking = (kinds == "linking").nonzero()[0]
     nearest = np.where(linkable, tracks.ious, -1)[linking].argmax(axis=1)
-    strays, held = (frames.any(axis=1) for frames in _wrong_identity(video, linking, nearest))
+    strays, held = (frames.any(axis=1) for frames in wrong_identity(video, linking, nearest))
     kinds[linking] = np.select([~strays, ~held], ["split", "merge"], default="switch")
 
     judged = _Judged(video, threshold, matched, kinds, np.zeros(0, dtype=int))
@@ -460,13 +255,13 @@ def _judge(video: _Video, threshold: float) -> _Judged:
     return judged._replace(missed=np.array(missed, dtype=int))
 
 
-def _reclassifiable(video: _Video, threshold: float) -> np.ndarray:
+def _reclassifiable(video: MeasuredVideo, threshold: float) -> np.ndarray:
     """(D, C) objects of another class that a track would be right for."""
     other_class = video.tracks.classes[:, None] != video.classes
     return (video.tracks.ious >= threshold) & other_class & video.objects
 
 
-def _is_duplicate(video: _Video, matched: np.ndarray, threshold: float) -> np.ndarray:
+def _is_duplicate(video: MeasuredVideo, matched: np.ndarray, threshold: float) -> np.ndarray:
     """(D,) whether the object that a track overlaps most is another's in the same frames."""
     tracks = np.arange(len(matched))
     candidates = (video.tracks.classes[:, None] == video.classes) & video.objects
@@ -529,7 +324,7 @@ def _missed_scores(judged: list[_Judged]) -> Callable[[int], float]:
 
 def _mend(
     judged: _Judged, kind: str, missed_score: Callable[[int], float]
-) -> tuple[_TrackSet, np.ndarray]:
+) -> tuple[TrackSet, np.ndarray]:
     """Mend the errors of one kind.
 
     Returns:
@@ -548,29 +343,31 @@ def _mend(
     if kind in ("classification", "other"):
         classes[repaired] = video.classes[objects]
     if kind == "other":
-        sources[repaired] = _annotated(video, objects)
+        sources[repaired] = annotated_rows(video, objects)
     elif kind == "segmentation":
-        sources[repaired] = _segmented(video, repaired, objects)
+        sources[repaired] = segmented(video, repaired, objects)
     elif kind in ("linking", *LINKING_KINDS):
-        sources[repaired] = _linked(video, repaired, objects)
+        sources[repaired] = linked(video, repaired, objects)
     kept = ~wrong
     kept[repaired] = True
 
     added = np.array([missed_score(class_) for class_ in video.classes[missed]], dtype=float)
     scores = np.concatenate([scores[kept], added])
     classes = np.concatenate([classes[kept], video.classes[missed]])
-    sources = np.concatenate([sources[kept], _annotated(video, missed)])
-    best = _best(scores, classes)
-    mended = _TrackSet(
+    sources = np.concatenate([sources[kept], annotated_rows(video, missed)])
+    best = best_tracks(scores, classes)
+    mended = TrackSet(
         scores[best],
         classes[best],
         sources[best],
-        _whole_ious(video.areas, video.inter, sources[best]),
+        whole_ious(video.areas, video.inter, sources[best]),
     )
-    return mended, _match(video, mended, judged.threshold)
+    return mended, match_tracks(video, mended, judged.threshold)
 
 
-def _entries(id_: Hashable, video: _Video, tracks: _TrackSet, categories: list) -> Iterator[dict]:
+def _entries(
+    id_: Hashable, video: MeasuredVideo, tracks: TrackSet, categories: list
+) -> Iterator[dict]:
     """Write tracks as entries of results.json."""
     for score, class_, sources, _ in zip(*tracks, strict=True):
         counts = [video.rows[row].counts[t] for t, row in enumerate(sources)]

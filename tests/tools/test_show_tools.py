@@ -191,7 +191,7 @@ def test_timeline_of_a_video_of_its_table_and_of_its_results(tool, red_video, tm
     [
         (["gone.mp4", "maskprop_r18_shapes"], "gone.mp4: there is no such file"),
         (["gone.csv"], "gone.csv"),
-        (["gone.mp4", "no_such_config"], "no such config"),
+        ([ROOT / "weights", "no_such_config"], "no such config"),
     ],
 )
 def test_wrong_input_is_one_line(tool, tmp_path, capsys, arguments, message):
