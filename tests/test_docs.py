@@ -41,6 +41,7 @@ FENCE = re.compile(
     r"(<!-- run -->\n)?^( *)```(\w*)(?: title=\"(.+?)\")?\n(.*?)^ *```$", re.MULTILINE | re.DOTALL
 )
 LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\(([^)\s]+)\)")
+SHAPES_VERSION = Config.fromfile(ROOT / "configs/_base_/datasets/shapes.py")._version
 MADE_BY_USERS = re.compile("configs/(overlap_tracker|maskprop/maskprop_r50_mine)")
 
 
@@ -215,6 +216,14 @@ def test_code_compiles_and_imports_what_there_is(page):
                 assert all(hasattr(module, alias.name) for alias in node.names), block.text
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_shapes_are_of_the_version_that_the_configs_name(page):
+    for block in blocks(page, "bash"):
+        for command in commands(block.text):
+            if "make_shapes_vis.py" in " ".join(command) and "--out" not in command:
+                assert command[2:4] == ["--version", str(SHAPES_VERSION)], block.text
+
+
 # --- what is run ---------------------------------------------------------------------------------
 
 
@@ -228,7 +237,7 @@ def checkout(tmp_path_factory):
         target = folder / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(path.read_text())
-    make_shapes_vis(folder / "data/shapes_vis", 1, 1, length=(24, 24))
+    make_shapes_vis(folder / "data/shapes_vis", 1, 1, length=(24, 24), version=SHAPES_VERSION)
     images = folder / "data/shapes_vis/valid/JPEGImages"
     (images / "valid_0016").symlink_to(images / "valid_0000")  # the one that the pages use
     return folder
