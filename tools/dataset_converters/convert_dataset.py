@@ -25,12 +25,7 @@ examples:
 
 
 def add_cvat(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "annotations",
-        type=command_line.existing,
-        nargs="+",
-        help="ZIP as it was downloaded, its unpacked folder, or annotations as XML",
-    )
+    add_inputs(parser, "+", annotations="ZIP as it was downloaded, its unpacked folder, or XML")
     parser.add_argument(
         "--images",
         type=Path,
@@ -51,9 +46,7 @@ def add_cvat(parser: argparse.ArgumentParser) -> None:
 
 
 def add_labelme(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "labels", type=command_line.existing, help="folder with a folder of LabelMe files a video"
-    )
+    add_inputs(parser, labels="folder with a folder of LabelMe files for each video")
     parser.add_argument(
         "--images",
         type=command_line.existing,
@@ -84,15 +77,10 @@ def add_labelme(parser: argparse.ArgumentParser) -> None:
 
 
 def add_mots(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "images",
-        type=command_line.existing,
-        help="folder with the frames in SEQUENCE or SEQUENCE/img1",
-    )
-    parser.add_argument(
-        "annotations",
-        type=command_line.existing,
-        help="folder with SEQUENCE/*.png, SEQUENCE.txt or SEQUENCE/gt/gt.txt",
+    add_inputs(
+        parser,
+        images="folder with the frames in SEQUENCE or SEQUENCE/img1",
+        annotations="folder with SEQUENCE/*.png, SEQUENCE.txt or SEQUENCE/gt/gt.txt",
     )
     parser.add_argument(
         "--sequences",
@@ -110,12 +98,11 @@ def add_mots(parser: argparse.ArgumentParser) -> None:
 
 
 def add_vos(parser: argparse.ArgumentParser) -> None:
-    for name, what in (("images", "frames"), ("masks", "PNGs")):
-        parser.add_argument(
-            name,
-            type=command_line.existing,
-            help=f"folder with a folder of {what} for each video",
-        )
+    add_inputs(
+        parser,
+        images="folder with a folder of frames for each video",
+        masks="folder with a folder of PNGs for each video",
+    )
     parser.add_argument(
         "--meta",
         type=command_line.existing,
@@ -137,8 +124,13 @@ def add_vos(parser: argparse.ArgumentParser) -> None:
     add_classes(parser, "classes that occur, by name")
 
 
-def add_json_file(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=command_line.existing, metavar="ann_file", help="JSON to read")
+def add_json(parser: argparse.ArgumentParser) -> None:
+    add_inputs(parser, path="JSON to read")
+
+
+def add_inputs(parser: argparse.ArgumentParser, nargs: str | None = None, **helps: str) -> None:
+    for name, text in helps.items():
+        parser.add_argument(name, type=command_line.existing, nargs=nargs, help=text)
 
 
 def add_classes(parser: argparse.ArgumentParser, default: str) -> None:
@@ -175,55 +167,50 @@ def lines_of(text: str) -> list[str]:
 
 
 class Format(NamedTuple):
-    """A sub-command: what it converts, how, with which arguments, and an example."""
+    """A sub-command: what it converts, with which function of the package, and an example."""
 
-    text: str
-    function: str  # in mmvis_plugin.datasets.converters
     add_arguments: Callable[[argparse.ArgumentParser], None]
+    function: str
+    text: str
     example: str
 
 
+COCO = "MMDetection's video JSON (COCO style)"
 FORMATS = {
     "cvat": Format(
-        'exports of CVAT in the format "CVAT for video 1.1", each a video',
-        "convert_cvat",
         add_cvat,
+        "convert_cvat",
+        'exports of CVAT in the format "CVAT for video 1.1", each a video',
         "cats.zip dogs.zip --images data/mine --out data/mine/train.json",
     ),
     "labelme": Format(
-        "annotations of LabelMe or X-AnyLabeling, a JSON file a frame; an object is a label with a "
-        "group_id",
-        "convert_labelme",
         add_labelme,
+        "convert_labelme",
+        "files of LabelMe or X-AnyLabeling; an object is a label with a group_id",
         "data/mine/frames --classes cat dog --out data/mine/train.json",
     ),
     "mots": Format(
-        "annotations of KITTI MOTS or MOTSChallenge, as PNG or txt; regions to ignore become "
-        "crowds of each class",
-        "convert_mots",
         add_mots,
-        "data/kitti_mots/training/image_02 data/kitti_mots/instances_txt \\\n"
-        "      --sequences 0000 0001 --out data/kitti_mots/train.json",
+        "convert_mots",
+        "PNG or txt of KITTI MOTS or MOTSChallenge; regions to ignore are crowds of each class",
+        "data/kitti_mots/training/image_02 data/kitti_mots/instances_txt --sequences 0000 0001 "
+        "--out data/kitti_mots/train.json",
     ),
     "vos": Format(
-        "indexed PNGs of DAVIS or YouTube-VOS; frames without a PNG are left out",
-        "convert_vos",
         add_vos,
-        "data/DAVIS/JPEGImages/480p data/DAVIS/Annotations/480p \\\n"
-        "      --videos data/DAVIS/ImageSets/2017/train.txt --out data/DAVIS/train.json",
+        "convert_vos",
+        "indexed PNGs of DAVIS or YouTube-VOS; frames without a PNG are left out",
+        "data/DAVIS/JPEGImages/480p data/DAVIS/Annotations/480p --out data/DAVIS/train.json "
+        "--videos data/DAVIS/ImageSets/2017/train.txt",
     ),
     "cocovid": Format(
-        "MMDetection's video JSON (COCO style)",
-        "cocovid_to_ytvis",
-        add_json_file,
-        "data/mine/cocovid_train.json --out data/mine/train.json",
+        add_json, "cocovid_to_ytvis", COCO, "data/mine/cocovid.json --out data/mine/train.json"
     ),
     "to-cocovid": Format(
-        "a YouTube-VIS JSON to MMDetection's video JSON (COCO style)",
+        add_json,
         "ytvis_to_cocovid",
-        add_json_file,
-        "data/youtube_vis_2021/train/instances.json \\\n"
-        "      --out data/youtube_vis_2021/annotations/youtube_vis_2021_train.json",
+        f"a YouTube-VIS JSON to {COCO}",
+        "data/ovis/annotations_train.json --out data/ovis/cocovid_train.json",
     ),
 }
 

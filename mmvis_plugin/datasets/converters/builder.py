@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pycocotools import mask as mask_utils
 
 from mmvis_plugin.files import write_json
+from mmvis_plugin.ytvis.problems import show
+from mmvis_plugin.ytvis.reader import YTVIS, read_ytvis
 
 from .frames import common_size, relative_names
-from .records import ConversionError, Keys, listing, read_json, require
+from .records import ConversionError, listing
 
-Progress = Callable[[Collection, str], Iterable]
-"""Wraps what is looped over, given the name of one item, to show progress."""
-
-
-def no_progress(items: Collection, unit: str) -> Iterable:
-    """The :data:`Progress` that shows nothing."""
-    return items
+NOTED = ("similar_names", "repeated_frame", "frame_order", "backslash")  # warnings of the reader
 
 
 @dataclass(frozen=True)
@@ -131,8 +127,8 @@ class YTVISBuilder:
         """
         if self.classes is not None and class_name not in self.classes:
             raise ConversionError(
-                f"video {Path(video['file_names'][0]).parent}: class {class_name!r} is not among "
-                f"the classes {listing(self.classes)}"
+                f"video {Path(video['file_names'][0]).parent}: class {show(class_name)} is not "
+                f"among the classes {listing(self.classes)}"
             )
         frames = sorted(masks)
         rles = [masks[frame] for frame in frames]
@@ -166,13 +162,12 @@ class YTVISBuilder:
 
         Raises:
             ConversionError: If there is no video or no object.
+            FormatError: If the result is no valid dataset, as a class has an empty name.
         """
         if not self._videos:
             raise ConversionError("there is no video with annotations in the input")
         left_out = {what: count for what, count in self.left_out.items() if count}
-        if not self._tracks:
-            reasons = "".join(f"; left out: {count} x {what}" for what, count in left_out.items())
-            raise ConversionError(f"there is no object in the input, nothing to convert{reasons}")
+        refuse_empty(self._tracks, left_out)
         names = list(self.classes or sorted({name for name, _ in self._tracks}))
         category_ids = {name: i for i, name in enumerate(names, start=1)}
         for name, track in self._tracks:
@@ -185,46 +180,19 @@ class YTVISBuilder:
             videos=self._videos,
             annotations=[track for _, track in self._tracks],
         )
-        return Conversion(content, left_out, self.notes + _note_look_alikes(names))
+        notes = notes_of(read_ytvis(content, f"the dataset converted from {self.source}"))
+        return Conversion(content, left_out, self.notes + notes)
 
 
-def _note_look_alikes(names: Iterable[str]) -> list[str]:
-    """Notes about classes such as "Cow " and "cow", which are probably one."""
-    alike = defaultdict(list)
-    for name in names:
-        alike["".join(name.split()).casefold()].append(repr(name))
-    return [
-        f"the classes {listing(group)} differ only in capitals or spaces; if they are one class, "
-        "give them one name in the source"
-        for group in alike.values()
-        if len(group) > 1
-    ]
+def refuse_empty(objects: Collection, left_out: Mapping[str, int] | None = None) -> None:
+    """Raise a ConversionError if there are no objects; it says what was left out."""
+    if not objects:
+        reasons = [f"; left out: {count} x {what}" for what, count in (left_out or {}).items()]
+        raise ConversionError(
+            f"there is no object in the input, nothing to convert{''.join(reasons)}"
+        )
 
 
-def read_ytvis(path: str | os.PathLike, of_video: Keys, of_track: Keys) -> dict:
-    """Read an official YouTube-VIS JSON, with or without annotations.
-
-    Args:
-        path: The JSON.
-        of_video: What each of its videos must have, see :func:`require`.
-        of_track: What each of its annotations must have.
-
-    Returns:
-        dict: The content as it is.
-
-    Raises:
-        ConversionError: If it is not JSON, or something is missing; the message says where.
-        OSError: If it cannot be read.
-    """
-    content = read_json(path)
-    require(content, dict(videos=list, categories=list), str(path))
-    if content.get("annotations") is not None:
-        require(content, dict(annotations=list), str(path))
-    for name, keys in (
-        ("videos", of_video),
-        ("categories", dict(id=(int, str), name=str)),
-        ("annotations", of_track),
-    ):
-        for i, record in enumerate(content.get(name) or []):
-            require(record, keys, f"{path}: {name}[{i}]")
-    return content
+def notes_of(data: YTVIS) -> list[str]:
+    """What the reader finds odd in a dataset and its user should know, one sentence each."""
+    return [problem.sentence for problem in data.problems if problem.kind in NOTED]

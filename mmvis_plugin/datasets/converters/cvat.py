@@ -31,8 +31,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from mmvis_plugin.files import IMAGE_SUFFIXES, creating
+from mmvis_plugin.ytvis.reader import Progress, no_progress
 
-from .builder import Conversion, Progress, YTVISBuilder, no_progress
+from .builder import Conversion, YTVISBuilder
 from .cvat_task import XML, Shape, Task, Track, open_zip, read_task
 from .encoding import add_mask, encode_mask, encode_polygon
 from .frames import list_frames

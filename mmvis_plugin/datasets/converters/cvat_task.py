@@ -15,7 +15,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from .encoding import check_coordinates
+from mmvis_plugin.ytvis.masks import MAX_COORDINATE
+
 from .records import ConversionError
 
 XML = "annotations.xml"
@@ -118,7 +119,7 @@ def _children(file: BinaryIO, path: Path) -> Iterator[ElementTree.Element]:
     parser = ElementTree.iterparse(file, events=("start", "end"))
     _, root = next(parser)
     if root.tag != "annotations":
-        raise ConversionError(f"{path}: the root is <{root.tag}>, not CVAT's <annotations>")
+        raise ConversionError(f"{path}: the root is <{root.tag:.60}>, not CVAT's <annotations>")
     depth = 0
     for event, element in parser:
         depth += 1 if event == "start" else -1
@@ -167,7 +168,7 @@ def _read_meta(meta: ElementTree.Element, path: Path) -> tuple[range, tuple | No
 
 def _read_track(element: ElementTree.Element, path: Path, left_out: Counter) -> Track:
     label = element.get("label")
-    where = f"{path}: track {element.get('id')} ({label})"
+    where = f"{path}: track {element.get('id', '?'):.20} ({label or '':.60})"
     if not label:
         raise ConversionError(f"{where}: the track has no label")
     shapes, attributes = [], defaultdict(set)
@@ -178,7 +179,7 @@ def _read_track(element: ElementTree.Element, path: Path, left_out: Counter) -> 
             shapes.append(_read_shape(child))
         except (ValueError, TypeError) as error:
             raise ConversionError(
-                f"{where}: <{child.tag}> of frame {child.get('frame')}: {error}"
+                f"{where}: <{child.tag}> of frame {child.get('frame', '?'):.20}: {error}"
             ) from error
         for attribute in child.iterfind("attribute"):
             attributes[attribute.get("name", "")].add(attribute.text or "")
@@ -202,7 +203,8 @@ def _read_shape(element: ElementTree.Element) -> Shape:
         points = np.array([float(element.get(name)) for name in NUMBERS[kind]])
     else:
         raise ValueError("unknown type of shape")
-    check_coordinates(points)
+    if not (np.abs(points) <= MAX_COORDINATE).all():  # NaN is not
+        raise ValueError(f"coordinates must be numbers of at most {MAX_COORDINATE:.0f} pixels")
     runs = ()
     if kind == "mask":
         points = points.astype(int)

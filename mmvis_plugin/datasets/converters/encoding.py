@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from mmvis_plugin.ytvis.masks import MAX_COORDINATE, to_rle
+from mmvis_plugin.ytvis.masks import draw_polygons
 from mmvis_plugin.ytvis.rle import compress_runs, encode_masks
-
-OUTLINE_PER_SIDE = 50  # of the frame: a box has 2
 
 
 def encode_ids(id_map: np.ndarray) -> dict[int, dict]:
@@ -58,34 +56,7 @@ def encode_polygon(points: np.ndarray, height: int, width: int) -> dict:
     """
     if len(points) < 3:
         raise ValueError(f"a polygon needs three points, got {len(points)}")
-    check_outline(points, height, width)
-    return to_rle([np.asarray(points, float).ravel().tolist()], height, width)
-
-
-def check_coordinates(points: np.ndarray) -> None:
-    """Raise a ValueError unless all coordinates are finite and of a size that can be drawn."""
-    if not (np.abs(points) <= MAX_COORDINATE).all():  # NaN is not
-        raise ValueError(f"coordinates must be numbers of at most {MAX_COORDINATE:.0f} pixels")
-
-
-def check_outline(points: np.ndarray, height: int, width: int) -> None:
-    """Make sure that drawing an outline takes a bounded time, also where most of it is outside.
-
-    Args:
-        points: Corners (n, 2), x and y in pixels.
-        height: Height of the frame in pixels.
-        width: Width of the frame in pixels.
-
-    Raises:
-        ValueError: If a coordinate cannot be used, or the outline is far longer than the frame.
-    """
-    check_coordinates(points)
-    limit = OUTLINE_PER_SIDE * (height + width)
-    steps = np.abs(points - np.roll(points, 1, axis=0)).max(axis=1)
-    if steps.sum() + len(points) > limit:
-        raise ValueError(
-            f"the outline is longer than {limit} pixels, too long for a frame of {width} x {height}"
-        )
+    return draw_polygons([points.ravel().tolist()], height, width)
 
 
 def plain_counts(counts: Any) -> Any:

@@ -23,9 +23,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from mmvis_plugin.files import IMAGE_SUFFIXES, natural_key
+from mmvis_plugin.ytvis.masks import check_outlines
+from mmvis_plugin.ytvis.problems import show
+from mmvis_plugin.ytvis.reader import Progress, no_progress
 
-from .builder import Conversion, Progress, YTVISBuilder, no_progress
-from .encoding import add_mask, check_outline, encode_mask
+from .builder import Conversion, YTVISBuilder
+from .encoding import add_mask, encode_mask
 from .frames import list_files
 from .records import ConversionError, listing, read_json, require, whole_number
 
@@ -109,7 +112,7 @@ def convert_labelme(
         for (label, _), masks in objects.items():
             builder.add_track(video, label, masks)
     conversion = builder.build()
-    if classes is None:
+    if ungrouped == "label" and classes is None:
         conversion.notes.extend(_note_numbered(conversion.content["categories"]))
     return conversion
 
@@ -121,8 +124,8 @@ def _note_numbered(categories: list[dict]) -> list[str]:
         if match := NUMBERED.fullmatch(category["name"]):
             numbered[match[1]].append(category["name"])
     return [
-        f"{listing(names)} are classes; if the numbers are those of objects of the class "
-        f"{name}, convert with --ungrouped number"
+        f"{listing(names)} became classes of their own; if they are objects of the class {name}, "
+        "convert with --ungrouped number"
         for name, names in numbered.items()
         if len(names) > 1
     ]
@@ -160,7 +163,7 @@ def _find_image(path: Path, name: str) -> Path:
     for image in candidates:
         if image.is_file():
             return image
-    raise ConversionError(f"{path}: image {(candidates or [repr(name)])[-1]} does not exist")
+    raise ConversionError(f"{path}: image {str((candidates or [name])[-1])!r:.500} does not exist")
 
 
 def _add_frame(
@@ -170,13 +173,13 @@ def _add_frame(
     height, width = video["height"], video["width"]
     if any(d not in (None, s) for d, s in zip(file.size, (height, width), strict=True)):
         raise ConversionError(
-            f"{file.path}: imageHeight and imageWidth are {file.size[0]} and {file.size[1]}, but "
-            f"its image is {width} pixels wide and {height} high"
+            f"{file.path}: imageHeight and imageWidth are {show(file.size[0])} and "
+            f"{show(file.size[1])}, but its image is {width} pixels wide and {height} high"
         )
     for i, shape in enumerate(file.shapes):
         where = f"{file.path}: shapes[{i}]"
         require(shape, dict(label=str, points=list), where)
-        where += f" ({shape['label']!r})"
+        where += f" ({show(shape['label'])})"
         kind = shape.get("shape_type") or "polygon"
         if shape["label"] in NOT_OBJECTS:
             builder.left_out[f"shapes labelled {shape['label']}"] += 1
@@ -198,18 +201,19 @@ def _identify(shape: dict, ungrouped: str, where: str) -> tuple:
     if group is not None:
         number = whole_number(group)
         if number is None:
-            raise ConversionError(f"{where}: group_id must be a whole number, got {group!r:.60}")
+            raise ConversionError(f"{where}: group_id must be a whole number, got {show(group)}")
         return label, number
     if ungrouped == "refuse":
         advice = (
-            f"to take the number in its label for the object's and {numbered[1]!r} for the class, "
-            "convert with --ungrouped number"
+            f"number, which takes {show(label)} for object {numbered[2]} of the class "
+            f"{show(numbered[1])}"
             if numbered
-            else "to take all shapes of a label for one object, convert with --ungrouped label"
+            else "label, which takes all shapes of a label for one object"
         )
         raise ConversionError(
             f"{where} has no group_id, so its object cannot be found in other frames. Number the "
-            f"objects in LabelMe (field 'group id' of the label dialog), or {advice}"
+            f"objects in LabelMe (field 'group id' of the label dialog), or convert with "
+            f"--ungrouped {advice}"
         )
     if ungrouped == "number" and numbered:
         return numbered[1], int(numbered[2])
@@ -222,7 +226,7 @@ def _draw_shape(kind: str, shape: dict, height: int, width: int) -> np.ndarray:
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError("points must be a list of [x, y]")
     if kind not in ("polygon", *NUM_POINTS):
-        raise ValueError(f"unknown shape_type {kind!r:.60}")
+        raise ValueError(f"unknown shape_type {show(kind)}")
     if kind == "polygon" and len(points) < 3:
         raise ValueError(f"a polygon needs three points, got {len(points)}")
     if len(points) not in NUM_POINTS.get(kind, (len(points),)):
@@ -231,7 +235,8 @@ def _draw_shape(kind: str, shape: dict, height: int, width: int) -> np.ndarray:
     if kind == "circle":
         radius = math.dist(*points)
         points = np.array([points[0] - radius, points[0] + radius])
-    check_outline(points, height, width)
+    outline = np.resize(points, (max(len(points), 4), 2))  # there and back, if it has two corners
+    check_outlines([outline.ravel().tolist()], height, width)
     if kind == "mask":
         return _paste_mask(shape.get("mask"), points[0], height, width)
     picture = Image.new("1", (width, height))

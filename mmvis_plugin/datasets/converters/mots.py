@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmvis_plugin.files import natural_key
+from mmvis_plugin.ytvis.reader import Progress, no_progress
 from mmvis_plugin.ytvis.rle import RLEError, mask_areas
 
-from .builder import Conversion, Progress, YTVISBuilder, no_progress
+from .builder import Conversion, YTVISBuilder
 from .encoding import encode_ids, plain_counts
 from .frames import list_files, list_frames, read_index_image
 from .records import ConversionError

@@ -10,13 +10,16 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from mmvis_plugin.ytvis.json_file import constants_message, parse_json
+from mmvis_plugin.ytvis.problems import FormatError, show
+
 Keys = Mapping[str, type | tuple[type, ...]]
 """The keys of a JSON object, and the type or types that the value of each may have."""
-MAX_NAMES = 10  # in a message
+MAX_NAMES, MAX_LETTERS = 10, 60  # in a message
 
 
-class ConversionError(ValueError):
-    """An annotation that cannot be converted; the message says what is wrong and where."""
+class ConversionError(FormatError):
+    """An input that cannot be converted; the message says what is wrong and where."""
 
 
 def read_json(path: str | os.PathLike, encoding: str | None = None) -> Any:
@@ -27,17 +30,20 @@ def read_json(path: str | os.PathLike, encoding: str | None = None) -> Any:
         encoding: Encoding of the text; UTF-8, -16 or -32, whichever it is, by default.
 
     Raises:
-        ConversionError: If it is not JSON; the message names the file.
+        ConversionError: If it is not text in this encoding.
+        FormatError: If it is not JSON; the message names the file.
         OSError: If it cannot be read.
     """
     data = Path(path).read_bytes()
     encoding = encoding or json.detect_encoding(data)
     try:
-        return json.loads(data.decode(encoding))
-    except UnicodeDecodeError as error:
-        raise ConversionError(f"{path} is not text in {encoding} ({error.reason})") from error
-    except (ValueError, RecursionError) as error:
-        raise ConversionError(f"{path} is not valid JSON: {error}") from error
+        text = data.decode(encoding)
+    except (UnicodeDecodeError, LookupError) as error:
+        raise ConversionError(f"{path} is not text in {encoding}") from error
+    content, constants = parse_json(text.encode(), os.fspath(path))
+    if constants:
+        raise ConversionError(f"{path}: {constants_message(constants)}")
+    return content
 
 
 def require(record: Any, keys: Keys, where: str) -> None:
@@ -66,7 +72,7 @@ def require(record: Any, keys: Keys, where: str) -> None:
             valid = math.isfinite(value)
         if not valid:
             names = " or ".join(kind.__name__ for kind in types)
-            raise ConversionError(f"{where}: {key!r} must be {names}, got {value!r:.60}")
+            raise ConversionError(f"{where}: {key!r} must be {names}, got {show(value)}")
 
 
 def whole_number(value: Any) -> int | None:
@@ -87,6 +93,6 @@ def whole_number(value: Any) -> int | None:
 
 def listing(names: Collection[str]) -> str:
     """The first names of a collection, for a message."""
-    names = list(names)
+    names = [name if len(name) <= MAX_LETTERS else show(name) for name in names]
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return f"{', '.join(names[:MAX_NAMES])}{more}"

@@ -12,7 +12,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from .builder import Conversion, Progress, YTVISBuilder, no_progress
+from mmvis_plugin.ytvis.reader import Progress, no_progress
+
+from .builder import Conversion, YTVISBuilder
 from .encoding import encode_ids
 from .frames import list_files, list_folders, list_frames, read_index_image
 from .records import ConversionError, read_json, require

@@ -14,6 +14,7 @@ from mmvis_plugin.datasets.converters import (
     cocovid_to_ytvis,
     ytvis_to_cocovid,
 )
+from mmvis_plugin.ytvis.problems import FormatError
 
 from .cases import HEIGHT, WIDTH, box_mask, rle, write_frames, write_json
 
@@ -115,6 +116,7 @@ def official_content(draw):
                 st.tuples(
                     st.sampled_from([2, 7]), st.lists(segmentation, min_size=n, max_size=n)
                 ).filter(lambda track: any(track[1])),
+                min_size=n == lengths[0],
                 max_size=3,
             )
         )
@@ -221,6 +223,103 @@ def test_frames_are_ordered_by_frame_id(tmp_path):
     assert back["videos"] == usual()["videos"]
 
 
+# --- what other programs write --------------------------------------------------------------------
+
+
+def as_pandas(record, keys):
+    record.update({key: float(record[key]) for key in keys})
+
+
+def as_text(record, keys):
+    record.update({key: str(record[key]) for key in keys})
+
+
+def as_track_id(record, keys):
+    if "instance_id" in keys:
+        record["track_id"] = record.pop("instance_id")
+
+
+def as_attribute(record, keys):
+    if "instance_id" in keys:
+        record["attributes"] = dict(occluded=False, track_id=record.pop("instance_id"))
+
+
+@pytest.mark.parametrize("write", [as_pandas, as_text, as_track_id, as_attribute])
+def test_numbers_and_ids_of_other_programs(tmp_path, write):
+    there, _ = round_trip(tmp_path, usual())
+    for category in there["categories"]:
+        write(category, ["id"])
+    for video in there["videos"]:
+        write(video, ["id", "height", "width"])
+    for image in there["images"]:
+        write(image, ["id", "video_id", "frame_id", "height", "width"])
+    for i, item in enumerate(there["annotations"]):
+        write(item, ["image_id", "video_id", "category_id", "instance_id"])
+        if write is as_pandas:
+            item["iscrowd"] = float(item["iscrowd"])
+        if i == 1:  # not all in one way
+            item["image_id"] = int(item["image_id"])
+    assert cocovid_to_ytvis(write_json(tmp_path / "c.json", there)).content == usual()
+
+
+def test_images_of_a_folder_are_a_video_if_objects_have_track_ids(tmp_path):
+    """CVAT's and others' COCO exports of a video have neither videos nor frame ids."""
+    there, _ = round_trip(tmp_path, usual())
+    del there["videos"]
+    for image in there["images"]:
+        del image["video_id"], image["frame_id"]
+    for item in there["annotations"]:
+        del item["video_id"]
+        as_attribute(item, ["instance_id"])
+    there["images"].reverse()
+    conversion = cocovid_to_ytvis(write_json(tmp_path / "c.json", there))
+    (note,) = conversion.notes
+    assert "the images of a folder are taken for a video" in note
+    assert conversion.content["videos"] == [dict(v, id=v["id"] - 4) for v in usual()["videos"]]
+    expected = [dict(a, video_id=a["video_id"] - 4) for a in usual()["annotations"]]
+    assert conversion.content["annotations"] == expected
+    del there["annotations"][3]["attributes"]
+    with pytest.raises(ConversionError, match="a JSON of images, .*'CVAT for video 1.1'"):
+        cocovid_to_ytvis(write_json(tmp_path / "c.json", there))
+
+
+def test_missing_frames_are_noted(tmp_path):
+    there, _ = round_trip(tmp_path, usual())
+    for image in there["images"]:  # every fifth frame
+        image["frame_id"] *= 5
+    assert not cocovid_to_ytvis(write_json(tmp_path / "c.json", there)).notes
+    there["images"][2]["frame_id"] = 20
+    (note,) = cocovid_to_ytvis(write_json(tmp_path / "c.json", there)).notes
+    assert note.startswith(
+        "frame ids are missing, as in video 5 between 5 and 20 (videos with gaps: 1)"
+    )
+
+
+def test_backslashes_in_file_names_are_written_as_slashes(tmp_path):
+    there, _ = round_trip(tmp_path, usual())
+    for image in there["images"]:
+        image["file_name"] = image["file_name"].replace("/", "\\")
+    conversion = cocovid_to_ytvis(write_json(tmp_path / "c.json", there))
+    assert conversion.content == usual()
+    assert conversion.notes == ["backslashes in 5 file names are written as '/'"]
+
+
+def test_counts_written_as_python_bytes_are_read(tmp_path):
+    there, _ = round_trip(tmp_path, usual())
+    for item in there["annotations"]:
+        item["segmentation"]["counts"] = repr(item["segmentation"]["counts"].encode())
+    assert cocovid_to_ytvis(write_json(tmp_path / "c.json", there)).content == usual()
+
+
+@pytest.mark.parametrize("convert", [cocovid_to_ytvis, ytvis_to_cocovid])
+def test_datasets_without_objects_are_refused(tmp_path, convert):
+    content = dict(usual(), annotations=[])
+    if convert is cocovid_to_ytvis:
+        content = dict(round_trip(tmp_path, usual())[0], annotations=[])
+    with pytest.raises(ConversionError, match="there is no object in the input"):
+        convert(write_json(tmp_path / "c.json", content))
+
+
 def cocovid(tmp_path):
     return round_trip(tmp_path, usual())[0]
 
@@ -242,16 +341,18 @@ COCOVID_FAULTS = {
     r"several sizes \(height, width\): \(24, 32\), \(24, 99\)": lambda c: c["images"][1].update(
         width=99
     ),
-    "of video 77, which is not there": lambda c: c["images"][0].update(video_id=77),
+    "image 1: there is no video 77": lambda c: c["images"][0].update(video_id=77),
     r"videos\[1\] \(id 6\): there is no image": lambda c: c.update(images=c["images"][:3]),
-    "the id 5 is used by two videos": lambda c: c["videos"][1].update(id=5),
-    "has no videos": lambda c: c.update(videos=[], images=[]),
-    "annotations\\[0\\]: key 'instance_id' is missing": lambda c: c["annotations"][0].pop(
+    r"videos\[1\] \(id 5\): this id is used by two videos": lambda c: c["videos"][1].update(id=5),
+    "there is no image with this id": lambda c: c.update(videos=[], images=[]),
+    "annotations\\[0\\] of image 1 has no instance_id": lambda c: c["annotations"][0].pop(
         "instance_id"
     ),
     "image 99, instance 11: there is no image": lambda c: c["annotations"][0].update(image_id=99),
     "video_id is 6, but the image is of video 5": lambda c: c["annotations"][0].update(video_id=6),
-    "there is no category 9": lambda c: c["annotations"][0].update(category_id=9),
+    "there is no category with the category_id 9": lambda c: [
+        item.update(category_id=9) for item in c["annotations"]
+    ],
     "category 2 and iscrowd 0, but 7 and 0 in an earlier": lambda c: c["annotations"][2].update(
         category_id=2
     ),
@@ -259,14 +360,14 @@ COCOVID_FAULTS = {
         c["annotations"][0]
     ),
     "there is no segmentation; boxes alone": lambda c: c["annotations"][0].pop("segmentation"),
-    "video 5, instance 11, frame 0: RLE of size": lambda c: c["annotations"][0].update(
+    "annotation 11: frame 0: the segmentation: RLE of size": lambda c: c["annotations"][0].update(
         segmentation=rle(np.ones((4, 4), bool))
     ),
-    "video 5, instance 11, frame 0: the RLE does not describe": lambda c: c["annotations"][
+    "annotation 11: frame 0: the .* the RLE describes 0 pixels": lambda c: c["annotations"][
         0
     ].update(segmentation=dict(size=[HEIGHT, WIDTH], counts="0")),
     "annotations": lambda c: c.update(annotations={}),
-    "an id is used by two categories": lambda c: c["categories"][1].update(id=2),
+    "the id 2 is used by two categories": lambda c: c["categories"][1].update(id=2),
 }
 
 
@@ -274,38 +375,36 @@ COCOVID_FAULTS = {
 def test_contradictions_of_mmdetections_layout_are_named(tmp_path, message):
     content = broken(COCOVID_FAULTS[message])(cocovid(tmp_path))
     path = write_json(tmp_path / "faulty.json", content)
-    with pytest.raises(ConversionError, match=message) as error:
+    with pytest.raises(FormatError, match=message) as error:
         cocovid_to_ytvis(path)
     assert "faulty.json" in str(error.value)
 
 
 OFFICIAL_FAULTS = {
-    "key 'videos' is missing": lambda c: c.pop("videos"),
-    "'width' must be int": lambda c: c["videos"][0].update(width="32"),
-    "file_names must be a list": lambda c: c["videos"][0].update(file_names=[]),
-    r"videos\[1\] \(id 5\): this id is used by two videos": lambda c: c["videos"][1].update(id=5),
-    r"annotations\[1\] \(id 11\) of video 5: this id is used": lambda c: c["annotations"][1].update(
-        id=11
-    ),
-    r"annotations\[0\] .* there is no category 3": lambda c: c["annotations"][0].update(
+    "'videos' must be a list": lambda c: c.pop("videos"),
+    "'width' must be a whole number": lambda c: c["videos"][0].update(width="32"),
+    "'file_names' must be a list": lambda c: c["videos"][0].update(file_names=[]),
+    r"videos\[1\]: this id is used by two videos": lambda c: c["videos"][1].update(id=5),
+    "video 5: annotation 11: this id is used": lambda c: c["annotations"][1].update(id=11),
+    "11: there is no category with the category_id 3": lambda c: c["annotations"][0].update(
         category_id=3
     ),
-    r"annotations\[0\] .* there is no video 9": lambda c: c["annotations"][0].update(video_id=9),
-    "segmentations must be a list with an entry for each of 3": lambda c: c["annotations"][0][
+    "11: there is no video with the video_id 9": lambda c: c["annotations"][0].update(video_id=9),
+    "'segmentations' must be a list with an entry for each of 3": lambda c: c["annotations"][0][
         "segmentations"
     ].pop(),
-    "bboxes must be a list": lambda c: c["annotations"][0]["bboxes"].pop(),
-    r"annotations\[0\] \(id 11\) of video 5, frame 2: RLE of size": lambda c: c["annotations"][0][
+    "'bboxes' must be a list": lambda c: c["annotations"][0]["bboxes"].pop(),
+    "video 5: annotation 11: frame 2: the segmentation: RLE of size": lambda c: c["annotations"][0][
         "segmentations"
     ].__setitem__(2, rle(np.ones((4, 4), bool))),
-    "annotations must be a list": lambda c: c.update(annotations={"a": 1}),
+    "'annotations' must be a list": lambda c: c.update(annotations={"a": 1}),
 }
 
 
 @pytest.mark.parametrize("message", OFFICIAL_FAULTS)
 def test_contradictions_of_the_official_layout_are_named(tmp_path, message):
     path = write_json(tmp_path / "faulty.json", broken(OFFICIAL_FAULTS[message])(usual()))
-    with pytest.raises(ConversionError, match=message) as error:
+    with pytest.raises(FormatError, match=message) as error:
         ytvis_to_cocovid(path)
     assert "faulty.json" in str(error.value)
 
@@ -315,7 +414,7 @@ def test_contradictions_of_the_official_layout_are_named(tmp_path, message):
 def test_files_of_another_kind_are_refused(tmp_path, convert, text):
     path = tmp_path / "odd.json"
     path.write_text(text)
-    with pytest.raises(ConversionError, match="odd.json"):
+    with pytest.raises(FormatError, match="odd.json"):
         convert(path)
     with pytest.raises(FileNotFoundError):
         convert(tmp_path / "gone.json")

@@ -5,8 +5,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from mmvis_plugin.datasets.converters import ConversionError, convert_cvat, convert_labelme
 
@@ -447,35 +445,6 @@ def test_zips_that_cannot_be_used_are_named(zipped, tmp_path, monkeypatch):
     with pytest.raises(ConversionError, match=r"b\.zip: the disk has no room for \d+ bytes"):
         convert_cvat([path], tmp_path / "data")
     assert not list(tmp_path.rglob("*.partial"))
-
-
-whole = xml(
-    track(box(0, 2, 3, 10, 9), box(2, 6, 3, 14, 9, rotation=9), polygon(3, SQUARE, outside=1)),
-    track(mask(1, [1, 2, 1, 4], 5, 6, 4, 2), mask(2, [8], 5, 6, 4, 2, outside=1), id=1),
-    track(polygon(4, SQUARE), polygon(5, SQUARE), id=2),
-).encode()
-insertion = st.sampled_from(
-    [b"", b"9" * 20, b"-1", b"1e999", b"nan", b"<", b">", b'"', b";", b",", b"\xff", b"<box/>"]
-)
-
-
-@settings(
-    deadline=None,
-    max_examples=150,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(st.lists(st.tuples(st.integers(0, len(whole)), st.integers(0, 9), insertion), min_size=1))
-def test_damaged_files_raise_nothing_else(tmp_path, changes):
-    if not (tmp_path / "clip").exists():
-        write_frames(tmp_path / "clip", [f"frame_{t:06d}.png" for t in range(6)])
-    text = whole
-    for position, removed, inserted in changes:
-        text = text[:position] + inserted + text[position + removed :]
-    (tmp_path / "clip.xml").write_bytes(text)
-    try:
-        convert_cvat([tmp_path / "clip.xml"], tmp_path)
-    except ConversionError as error:
-        assert "\n" not in str(error) and len(str(error)) < 1000
 
 
 def test_the_memory_for_large_files_is_bounded(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from mmvis_plugin.datasets.converters import ConversionError, convert_labelme
+from mmvis_plugin.ytvis.problems import FormatError
 
 from .cases import HEIGHT, WIDTH, box_mask, named_tracks, write_frames, write_json
 
@@ -165,10 +166,13 @@ def test_numbers_in_labels_are_those_of_objects(walk):
         ]
         label_file(walk / "walk" / name, shapes)
     (walk / "walk" / "10.json").unlink()
-    with pytest.raises(ConversionError, match="'cow' for the class, .* --ungrouped number$"):
+    with pytest.raises(
+        ConversionError,
+        match="--ungrouped number, which takes 'cow-1' for object 1 of the class 'cow'$",
+    ):
         convert_labelme(walk)
     (note,) = convert_labelme(walk, ungrouped="label").notes
-    assert "cow-1, cow-2 are classes" in note and "--ungrouped number" in note
+    assert "cow-1, cow-2 became classes" in note and "--ungrouped number" in note
     conversion = convert_labelme(walk, ungrouped="number")
     assert not conversion.notes
     tracks = [(name[1], masks.any(axis=(1, 2)).tolist()) for name, masks in
@@ -258,13 +262,13 @@ BOX = rectangle(2, 3, 6, 9)
         ),
         (shape("cat", [[1, 2, 3]] * 3, "polygon", 1), r"points must be a list of \[x, y\]"),
         (shape("cat", [["a", 2]] * 3, "polygon", 1), r"shapes\[0\] \('cat'\): "),
-        (shape("cat", [[1e9, 2]] * 3, "polygon", 1), "coordinates must be numbers"),
+        (shape("cat", [[1e9, 2]] * 3, "polygon", 1), "coordinates must be"),
         (shape("cat", BOX, "blob", 1), "unknown shape_type 'blob'"),
         (shape("cat", BOX, "rectangle", "x"), "group_id must be a whole number, got 'x'"),
         (shape("cat", BOX, "rectangle", 1.5), "group_id must be a whole number, got 1.5"),
-        (shape("ball", [[5, 5], [-7e5, -7e5]], "circle", 1), "coordinates must be|outline is"),
-        (shape("ball", [[5, 5], [-4000, 5]], "circle", 1), "the outline is longer than 2800"),
-        (shape("cat", [[0, 0], [30, 20]] * 2000, "polygon", 1), "the outline is longer than 2800"),
+        (shape("ball", [[5, 5], [-9e5, -9e5]], "circle", 1), "coordinates must be"),
+        (shape("ball", [[5, 5], [-4000, 5]], "circle", 1), "outline is longer than 2800"),
+        (shape("cat", [[0, 0], [30, 20]] * 2000, "polygon", 1), "outline is longer than 2800"),
         (shape("cat", BOX, "mask", 1), "a shape of type mask needs 'mask'"),
         (shape("cat", BOX, "mask", 1, mask="AAAA"), "'mask' is no PNG"),
         (dict(points=[], shape_type="polygon"), r"shapes\[0\]: key 'label' is missing"),
@@ -281,7 +285,7 @@ def test_faulty_shapes_are_named(walk, faulty, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(imagePath="gone.jpg"), r"9\.json: image .*gone\.jpg does not exist"),
+        (dict(imagePath="gone.jpg"), r"9\.json: image .*gone\.jpg' does not exist"),
         (dict(imagePath="8.jpg"), r"9\.json: .*8\.jpg is labelled in .*8\.json too"),
         (
             dict(imageHeight=480),
@@ -298,7 +302,7 @@ def test_faulty_files_are_named(walk, change, message):
 
 def test_files_of_another_kind_and_empty_folders(walk, tmp_path):
     (walk / "walk" / "9.json").write_text("")
-    with pytest.raises(ConversionError, match=r"9\.json is not valid JSON"):
+    with pytest.raises(FormatError, match=r"9\.json: not valid JSON"):
         convert_labelme(walk)
     (walk / "walk" / "9.json").write_text('{"images": []}')
     with pytest.raises(ConversionError, match=r"9\.json: key 'imagePath' is missing"):
