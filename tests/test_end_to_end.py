@@ -11,6 +11,7 @@ import pytest
 from scripts import SHAPES_VERSION
 
 from mmvis_plugin.apis import VideoReader
+from mmvis_plugin.checkpoint import load_checkpoint_safely
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = "configs/maskprop/maskprop_r18_shapes.py"
@@ -53,6 +54,8 @@ def trained(tmp_path_factory):
     )
     assert "loss_prop" in output
     assert "ytvis/AP" in output  # validation after the last iteration
+    checkpoint = load_checkpoint_safely((root / "run/last_checkpoint").read_text().strip())
+    assert checkpoint["meta"]["dataset_meta"]["dataset_version"] == SHAPES_VERSION
     return data, root / "run"
 
 

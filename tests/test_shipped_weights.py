@@ -12,6 +12,7 @@ from scripts import SHAPES_VERSION
 from segmenting import SegmentedVideo
 
 from mmvis_plugin.apis import build_video_segmentor
+from mmvis_plugin.checkpoint import dataset_version
 from mmvis_plugin.datasets.shapes_vis import generate_video
 from mmvis_plugin.ytvis.categories import SHAPES
 
@@ -29,6 +30,7 @@ def test_record_beside_the_weights(path):
     assert path.stat().st_size <= 8e6
     content = torch.load(path, weights_only=True)
     assert content["meta"]["dataset_meta"]["classes"] == SHAPES
+    assert dataset_version(content) == record["dataset_version"] == SHAPES_VERSION
 
 
 def track_ious(video, results) -> tuple[np.ndarray, list[int]]:

@@ -1,9 +1,11 @@
 """tools/train.py and tools/test.py: what they refuse, and how they say so."""
 
+import json
 import os
 
 import pytest
 import torch
+from scripts import SHAPES_VERSION
 
 ONE_ITERATION = "train_cfg = dict(max_iters=1)\n"
 SAVED = dict(meta=dict(seed=0), state_dict={}, message_hub={}, optimizer={})
@@ -74,6 +76,18 @@ def test_configs_of_the_package_go_by_their_name(tool, tmp_path, name):
     arguments = ["maskprop_r18_shapes"] + ["https://127.0.0.1:9/none.pth"] * (name == "test")
     with pytest.raises(SystemExit, match=f"^error: .*{tmp_path}/shapes.*make_shapes_vis.py"):
         tool(name, *arguments, "--data-root", tmp_path / "shapes")
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_data_of_another_version_stops(tool, tmp_path, name):
+    arguments = ["maskprop_r18_shapes"] + ["https://127.0.0.1:9/none.pth"] * (name == "test")
+    info = dict(description="ShapesVIS", version=f"{SHAPES_VERSION + 1}.0")
+    for split in ("train", "valid"):
+        (tmp_path / split / "JPEGImages").mkdir(parents=True)
+        (tmp_path / f"{split}.json").write_text(json.dumps(dict(info=info)))
+    message = rf"^error: .*is version {SHAPES_VERSION + 1} of .*--version {SHAPES_VERSION} --out"
+    with pytest.raises(SystemExit, match=message):
+        tool(name, *arguments, "--data-root", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import mmvis_plugin
-from mmvis_plugin.checkpoint import CheckpointError, load_checkpoint_safely
+from mmvis_plugin.checkpoint import CheckpointError, dataset_version, load_checkpoint_safely
 from mmvis_plugin.files import replacing
 from mmvis_plugin.models.video_segmentor import training_only_parts
 
@@ -147,6 +147,7 @@ def publish(
             "dtype": str(dtype).removeprefix("torch."),
             "seed": meta.get("seed"),
             "iterations": meta.get("iter"),
+            "dataset_version": dataset_version(checkpoint),
             "versions": {
                 "mmvis_plugin": mmvis_plugin.__version__,
                 # MMEngine puts the commit of the working directory behind its version.
