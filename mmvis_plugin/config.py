@@ -1,46 +1,39 @@
-"""What the command line tools do to a config before the Runner sees it."""
+"""Configs: found by path or name, read, and changed as the command line says."""
 
-import difflib
-import inspect
+import ast
 import linecache
 import os
 import re
-import textwrap
+import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.runner import Runner
 
+from mmvis_plugin.config_options import (
+    KEYS,
+    ConfigError,
+    close_to,
+    in_one_line,
+    instead,
+    parameters,
+    registered,
+    set_options,
+    similar_types,
+    type_name,
+)
 from mmvis_plugin.files import resource_root
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 EVALUATORS = ("val_evaluator", "test_evaluator")
 
-# What is read of a config: the Runner's arguments, what it looks up later, and what is our own.
-KEYS = {
-    *inspect.signature(Runner).parameters,
-    "activation_checkpointing",
-    "compile",
-    "custom_imports",
-    "efficient_conv_bn_eval",
-    "find_unused_parameters",
-    "model_wrapper_cfg",
-    "sync_bn",
-    "shipped_weights",
-} - {"cfg"}
-
-
 CLASS_COUNTS = ("num_classes", "num_things_classes")  # what heads call the number of classes
 # Parts of a model whose classes, where they have any, are not those of the dataset.
 OTHER_CLASSES = {"backbone", "reid", "rpn_head", "semantic_head"}
-
-
-class ConfigError(ValueError):
-    """A config, or a command line option about it, that cannot be used."""
 
 
 class ConfigNotFoundError(ConfigError, FileNotFoundError):
@@ -68,6 +61,8 @@ def load_config(
         ConfigError: It cannot be read, or an option does not fit it.
     """
     cfg = _read(path)
+    if not cfg.get("model"):
+        raise ConfigError(f"{path} has no model: a config needs model = dict(type=...)")
     set_options(cfg, options or {})
     set_data_root(cfg, data_roots)
     stop_persisting_without_workers(cfg)
@@ -89,12 +84,25 @@ def find_config(config: str | os.PathLike) -> Path:
         return path
     shipped = shipped_configs()
     name = path.name.removesuffix(".py")
+    if moved := _moved(path, shipped):
+        return moved
     if path.name == str(config) and name in shipped:
         return shipped[name]
     raise ConfigNotFoundError(
         f"{config}: no such config file, and none of the {len(shipped)} configs that come with "
-        f"the package has this name{_close_to(name, shipped)}"
+        f"the package has this name{close_to(name, shipped)}"
     )
+
+
+def _moved(path: Path, shipped: dict[str, Path]) -> Path | None:
+    """Where a config is now that was at a path before the ablations had a folder of their own."""
+    new = shipped.get(path.stem)
+    if path.is_file() or not new or new.parent.name != "ablations":
+        return None
+    if path.absolute().parent.name != new.parents[1].name or not path.parent.name:
+        return None
+    warnings.warn(f"{path} has moved to {new}", FutureWarning, stacklevel=4)
+    return new
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -103,56 +111,18 @@ def shipped_configs() -> dict[str, Path]:
     return {path.stem: path for path in files}
 
 
-def set_options(cfg: Config, options: dict[str, Any]) -> None:
-    """Replace settings of a config.
-
-    Args:
-        cfg: Config, changed in place.
-        options: Values by dotted key: ``{'train_dataloader.batch_size': 1}``.
-
-    Raises:
-        ConfigError: Nothing reads such a setting, it is a misspelled one, or it lies inside of
-            something that is no dict.
-    """
-    known = {*cfg.keys(), *KEYS}
-    for option in options:
-        key = option.split(".")[0]
-        if key not in known:
-            raise ConfigError(
-                f"option {option}: the config has no {key}, and MMEngine knows none"
-                f"{_close_to(key, known)}"
-            )
-        _require_spelling(cfg, option)
-    try:
-        cfg.merge_from_dict(options)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ConfigError(f"options {', '.join(options)}: {_in_one_line(error)}") from error
-
-
-def _require_spelling(cfg: Config, option: str) -> None:
-    """Refuse a new key that resembles a present one, in a dict that is the arguments of no class.
-
-    A class refuses what it does not take, when it is built. Nothing knows all the keys of other
-    dicts: hooks and multipliers have names, and a model reads of train_cfg what it likes. There a
-    key that resembles no other passes.
-    """
-    parts = option.split(".")
-    nodes = dict(dicts_in(cfg.get(parts[0]), parts[0]))
-    for depth, key in enumerate(parts[1:], start=1):
-        place = ".".join(parts[:depth])
-        node = nodes.get(place, {})
-        if key in node or "type" in node:
-            continue
-        if close := _close_to(key, map(str, node), cutoff=0.8):
-            raise ConfigError(f"option {option}: {place} has no {key}{close}")
-
-
 def _read(path: str | os.PathLike) -> Config:
     file = find_config(path)
     if file.suffix in (".pth", ".pt"):
         raise ConfigError(f"{path} is a checkpoint, not a config: the order is CONFIG CHECKPOINT")
+    if file.suffix != ".py":
+        raise ConfigError(
+            f"{path} is not a Python file. A config is a .py file; YAML is not read, since reading "
+            "it can run code that does not show"
+        )
     try:
-        return Config.fromfile(file)
+        with tempfile.TemporaryDirectory() as folder:
+            cfg = Config.fromfile(_with_moved_bases(file, Path(folder)))
     except SyntaxError as error:
         source = linecache.getline(str(file), error.lineno)
         own = source.strip() == (error.text or source).strip()
@@ -160,6 +130,79 @@ def _read(path: str | os.PathLike) -> Config:
         raise ConfigError(f"{path} cannot be read as a config: {line}: {error.msg}") from error
     except Exception as error:  # a config is a program: it can fail in any way
         raise ConfigError(f"{path} cannot be read as a config: {_mistake(error)}") from error
+    settings = cfg._cfg_dict
+    _warn_of_idle_helpers(file, cfg)
+    kept = {key: value for key, value in settings.items() if not key.startswith("_")}
+    return Config(kept, cfg_text=cfg.text, filename=str(file))
+
+
+def _bases(file: Path) -> list[str]:
+    """What a config inherits from, as it is written there."""
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_base_":
+            bases = ast.literal_eval(node.value)
+            return [bases] if isinstance(bases, str) else list(bases)
+    return []
+
+
+def _with_moved_bases(file: Path, folder: Path) -> Path:
+    """A config, or a copy in ``folder`` that finds those of its bases that have moved.
+
+    MMEngine looks bases up by their paths alone.
+    """
+    if not file.is_file():
+        return file  # MMEngine names it
+    found = {}
+    for base in _bases(file):
+        if "::" not in base:
+            path = file.parent / base
+            found[base] = _with_moved_bases(_moved(path, shipped_configs()) or path, folder)
+    if all(found[base] == file.parent / base for base in found):
+        return file
+    text = file.read_text(encoding="utf-8")
+    for base, path in found.items():
+        text = text.replace(f'"{base}"', repr(str(path))).replace(f"'{base}'", repr(str(path)))
+    text = re.sub(r"\{\{\s*fileDirname\s*\}\}", str(file.parent), text)
+    copy = folder / file.name
+    copy.write_text(text, encoding="utf-8")
+    return copy
+
+
+def _warn_of_idle_helpers(file: Path, cfg: Config) -> None:
+    """Warn where a config sets again what only helped to write its base: that does nothing."""
+    chain = list(_chain(file))
+    used: set[str] = set()
+    for index, (path, tree) in enumerate(chain):
+        own = _assigned(tree)
+        names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and _is_read(n)}
+        used |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+        of_bases = {name.lstrip("_") for _, base in chain[index + 1 :] for name in _assigned(base)}
+        for name in sorted(own - KEYS - names - used):
+            if name.lstrip("_") in of_bases:
+                warnings.warn(
+                    f"{path}: {name} does nothing here: its base used it only to write its own "
+                    f"settings{instead(cfg, name)}",
+                    stacklevel=4,
+                )
+
+
+def _chain(file: Path) -> Iterator[tuple[Path, ast.Module]]:
+    """A config and all that it inherits from in files, the heirs first."""
+    if not file.is_file():
+        return
+    yield file, ast.parse(file.read_text(encoding="utf-8"))
+    for base in _bases(file):
+        if "::" not in base:
+            yield from _chain(file.parent / base)
+
+
+def _assigned(tree: ast.Module) -> set[str]:
+    targets = [t for node in tree.body if isinstance(node, ast.Assign) for t in node.targets]
+    return {target.id for target in targets if isinstance(target, ast.Name)} - {"_base_"}
+
+
+def _is_read(name: ast.Name) -> bool:
+    return isinstance(name.ctx, ast.Load)
 
 
 def _mistake(error: Exception) -> str:
@@ -168,34 +211,36 @@ def _mistake(error: Exception) -> str:
     # The config, or the one of its bases that fails, runs as a module.
     where = next((f"{f.filename}, line {f.lineno}: " for f in frames if f.name == "<module>"), "")
     cause = error.__cause__ or error
-    return f"{where}{type(cause).__name__}: {_in_one_line(cause)}"
-
-
-def _close_to(name: str, names: Iterable[str], cutoff: float = 0.6) -> str:
-    close = difflib.get_close_matches(name, names, n=3, cutoff=cutoff)
-    return f"; close to it: {', '.join(close)}" if close else ""
-
-
-def _in_one_line(error: Exception) -> str:
-    return textwrap.shorten(str(error), 300, placeholder=" ...")
+    return f"{where}{type(cause).__name__}: {in_one_line(cause)}"
 
 
 # --- building ---------------------------------------------------------------------------------
 
 
 @contextmanager
-def naming_settings(cfg: Config) -> Iterator[None]:
+def naming_settings(cfg: Config, options: dict[str, Any] | None = None) -> Iterator[None]:
     """Within this context, a setting that fits no class is a :class:`ConfigError`.
 
     The errors of Python and MMEngine name the setting, but not its place in the config.
 
     Args:
         cfg: Config from which something is built.
+        options: ``--cfg-options``. Any error that a program makes of its arguments is put down to
+            them: without them, it is shown whole.
     """
     try:
         yield
-    except (KeyError, TypeError) as error:
+    except ConfigError:
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
         problems = _wrong_settings(cfg, str(error))
+        if not problems and options:
+            given = " ".join(f"{name}={value}" for name, value in options.items())
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            problems = [
+                f"with --cfg-options {given}: {type(error).__name__}: {in_one_line(error)} "
+                f"({where.filename}, line {where.lineno}); without --cfg-options it is shown whole"
+            ]
         if not problems:
             raise  # not the config's mistake
         raise ConfigError("; ".join(problems)) from error
@@ -206,14 +251,22 @@ def _wrong_settings(cfg: Config, message: str) -> list[str]:
     nodes = [node for part in sorted(KEYS & cfg.keys()) for node in dicts_in(cfg[part], part)]
     if found := re.search(r"(\w+) is not in the \S+ registry", message):
         places = (name for name, node in nodes if type_name(node) == found[1])
-        return [f"{name}.type: there is no {found[1]}" for name in places]
+        close = similar_types(found[1])
+        return [f"{name}.type: there is no {found[1]}{close}" for name in places]
     if found := re.search(r"(\w+)\.__init__\(\) got an unexpected .*'(\w+)'", message):
         owner, key = found.groups()
         places = [(name, type_name(node) or owner) for name, node in nodes if key in node]
         # A class may hand the argument on to the one it inherits from, which the error names.
         places = [place for place in places if place[1] == owner] or places
-        return [f"{name}.{key}: {kind} takes no such argument" for name, kind in places]
+        return [
+            f"{name}.{key}: {kind} takes no such argument{_similar_arguments(key, kind)}"
+            for name, kind in places
+        ]
     return []
+
+
+def _similar_arguments(key: str, kind: str) -> str:
+    return close_to(key, {name for owner in registered(kind) for name in parameters(owner) or ()})
 
 
 # --- data -------------------------------------------------------------------------------------
@@ -381,12 +434,6 @@ def dicts_in(node: Any, name: str) -> Iterator[tuple[str, dict]]:
     elif isinstance(node, list | tuple):
         for index, value in enumerate(node):
             yield from dicts_in(value, f"{name}.{index}")
-
-
-def type_name(node: dict) -> str | None:
-    """What a dict is a config of; its type may be a name or a class."""
-    kind = node.get("type")
-    return getattr(kind, "__name__", kind)
 
 
 def _mapped(node: Any, function: Callable[[Any], Any]) -> Any:

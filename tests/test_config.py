@@ -1,10 +1,16 @@
+from pathlib import Path
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mmengine.config import Config
 from run_config import run_config
 
 from mmvis_plugin import config as tools
 from mmvis_plugin.config import ConfigError
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -67,7 +73,7 @@ def test_no_pretrained_removes_weights_at_any_depth(cfg):
 def test_config_that_does_not_exist():
     with pytest.raises(ConfigError, match="configs/nothing.py: no such config file"):
         tools.load_config("configs/nothing.py")
-    with pytest.raises(FileNotFoundError, match="close to it: maskprop_r18_shapes, "):
+    with pytest.raises(FileNotFoundError, match="did you mean maskprop_r18_shapes, "):
         tools.load_config("maskprop_r18_shape")
     # A name with a folder is a path.
     with pytest.raises(ConfigError, match="no such config file"):
@@ -117,42 +123,100 @@ def test_checkpoint_in_the_place_of_the_config(tmp_path):
     (tmp_path / "x.pth").touch()
     with pytest.raises(ConfigError, match=r"x\.pth is a checkpoint, .* CONFIG CHECKPOINT$"):
         tools.load_config(tmp_path / "x.pth")
-    (tmp_path / "x.txt").touch()
-    with pytest.raises(ConfigError, match=r"x\.txt cannot be read as a config: .*Only py"):
-        tools.load_config(tmp_path / "x.txt")
+    for name in ("x.txt", "x.yaml", "x.json"):
+        (tmp_path / name).touch()
+        with pytest.raises(ConfigError, match=f"{name} is not a Python file"):
+            tools.load_config(tmp_path / name)
+    (tmp_path / "empty.py").touch()
+    with pytest.raises(ConfigError, match="empty.py has no model"):
+        tools.load_config(tmp_path / "empty.py")
+
+
+def test_old_paths_work_with_a_warning(tmp_path):
+    old = ROOT / "configs/maskprop/maskprop_r18_clip5_shapes.py"
+    with pytest.warns(FutureWarning, match="has moved to .*ablations/maskprop_r18_clip5_shapes"):
+        assert tools.load_config(old).model.reach == 2
+    mine = tmp_path / "mine.py"
+    mine.write_text(f"_base_ = '{old}'\nwork_dir = '{{{{ fileDirname }}}}/here'\n")
+    (tmp_path / "heir.py").write_text("_base_ = './mine.py'\n")
+    for name in ("mine.py", "heir.py"):
+        with pytest.warns(FutureWarning, match="has moved to"):
+            cfg = tools.load_config(tmp_path / name)
+        assert cfg.model.reach == 2 and cfg.work_dir == f"{tmp_path}/here"
+        assert cfg.filename == str(tmp_path / name)
+
+
+def test_helpers_of_a_base_that_are_set_again_are_named(tmp_path):
+    base = ROOT / "configs/maskprop/maskprop_r18_shapes.py"
+    (tmp_path / "mine.py").write_text(
+        f"_base_ = '{base}'\n_max_iters = 5\nmax_iters = 5\nmine = 3\n_data_root = 'x/'\n"
+        "train_dataloader = dict(dataset=dict(data_root=_data_root))\n"
+    )
+    with pytest.warns(UserWarning) as warned:
+        cfg = tools.load_config(tmp_path / "mine.py")
+    messages = [str(w.message) for w in warned if "does nothing" in str(w.message)]
+    assert len(messages) == 2
+    for message, name in zip(messages, ("_max_iters", "max_iters"), strict=True):
+        assert f"mine.py: {name} does nothing here" in message
+        assert message.endswith("; set train_cfg.max_iters")
+    assert not [name for name in cfg if name.startswith("_")]
 
 
 def test_options_replace_settings_that_something_reads(cfg):
-    tools.set_options(cfg, {"other": 1, "train_dataloader.batch_size": 7, "sync_bn": "torch"})
-    assert cfg.other == 1 and cfg.train_dataloader.batch_size == 7 and cfg.sync_bn == "torch"
-    with pytest.raises(ConfigError, match="train_dataloder.x: .*close to it: train_dataloader, "):
-        tools.set_options(cfg, {"train_dataloder.x": 7})
-    with pytest.raises(ConfigError, match="has no zzz, and MMEngine knows none$"):
-        tools.set_options(cfg, {"zzz": 7})
+    tools.set_options(cfg, {"train_dataloader.batch_size": 7, "sync_bn": "torch"})
+    assert cfg.train_dataloader.batch_size == 7 and cfg.sync_bn == "torch"
     with pytest.raises(ConfigError, match="option.*val_evaluator.5.type: .*Index 5"):
         tools.set_options(cfg, {"val_evaluator.5.type": 7})
 
 
 @pytest.mark.parametrize(
-    ("option", "close"),
+    ("option", "message"),
     [
-        ("auto_scale_lr.enabled", "auto_scale_lr has no enabled; close to it: enable"),
-        ("randomness.sed", "randomness has no sed; close to it: seed"),
-        ("env_cfg.mp_cgf.opencv_num_threads", "env_cfg has no mp_cgf; close to it: mp_cfg"),
+        ("max_iters", "nothing reads max_iters; set train_cfg.max_iters"),
+        ("data_root", "nothing reads data_root; set --data-root FOLDER"),
+        ("vis_backends", "nothing reads vis_backends; set visualizer.vis_backends"),
+        ("other", "nothing reads other"),
+        ("zzz", "nothing reads zzz"),
+        ("train_dataloder.x", "nothing reads train_dataloder; did you mean train_dataloader, .*"),
+        (
+            "train_pipeline.0.frame_range",
+            "nothing reads train_pipeline; set train_dataloader.dataset.pipeline.0.frame_range",
+        ),
+        ("data.ann_file", r"nothing reads data; set .*train_dataloader\.dataset\.ann_file.*"),
+        ("head.num_classes", r"nothing reads head; set model\.detector.*num_classes"),
+        ("model..reach", "a name is missing beside a dot"),
+        ("model.raech", "MaskProp takes no such argument; did you mean reach.*"),
+        ("model.detector.backbone.dept", "ResNet takes no such argument; did you mean depth.*"),
+        ("auto_scale_lr.enabled", "nothing reads it; did you mean enable.*"),
+        ("randomness.sed", "nothing reads it; did you mean seed.*"),
+        ("env_cfg.mp_cgf.opencv_num_threads", "nothing reads it; did you mean mp_cfg.*"),
         (
             "model.detector.test_cfg.rcnn.scor_thr",
-            "model.detector.test_cfg.rcnn has no scor_thr; close to it: .*",
+            "model.detector.test_cfg.rcnn has no scor_thr; did you mean score_thr.*",
         ),
-        ("default_hooks.loger.interval", "default_hooks has no loger; close to it: logger"),
-        (
-            "train_dataloader.batchsize",
-            "train_dataloader has no batchsize; close to it: batch_size",
-        ),
+        ("default_hooks.loger.interval", "default_hooks has no loger; did you mean logger.*"),
+        ("train_dataloader.batchsize", "nothing reads it; did you mean batch_size.*"),
     ],
 )
-def test_misspelled_options_are_refused_where_no_class_would(option, close):
-    with pytest.raises(ConfigError, match=f"^option {option}: {close}$"):
+def test_options_that_nothing_reads_are_refused(option, message):
+    with pytest.raises(ConfigError, match=rf"^option {option}: {message}\??$"):
         tools.load_config("maskprop_r18_shapes", {option: 1})
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("train_cfg.max_iters", None, "None is not a whole number"),
+        ("model", 5, "5 is not .*"),
+        ("optim_wrapper.optimizer.type", "Adamm", "there is no Adamm; did you mean .*Adam.*"),
+        ("default_hooks.checkpoint.interval", "abc", "'abc' is not a number, such as 250"),
+        ("train_dataloader.batch_size", "abc", "'abc' is not .*"),
+        ("model.reach", "far", "'far' is not a whole number"),
+    ],
+)
+def test_values_of_a_wrong_type_are_refused(option, value, message):
+    with pytest.raises(ConfigError, match=f"^option {option}: {message}$"):
+        tools.load_config("maskprop_r18_shapes", {option: value})
 
 
 @pytest.mark.parametrize(
@@ -162,12 +226,8 @@ def test_misspelled_options_are_refused_where_no_class_would(option, close):
         "randomness.deterministic",
         "env_cfg.resource_limit",
         "train_dataloader.pin_memory",
-        "train_cfg.type",
-        "train_cfg.max_epochs",
-        "train_cfg.dynamic_intervals",
         "model.detector.train_cfg.rpn.min_pos_iou",
         "model.detector.test_cfg.rpn.nms_post",
-        "model.detector.roi_head.nosuch",  # for its class to refuse
         "param_scheduler.1.end",
         "default_hooks.mine.type",
         "train_dataloader.dataset.data_prefix.img",
@@ -179,6 +239,44 @@ def test_misspelled_options_are_refused_where_no_class_would(option, close):
 )
 def test_new_options_pass_where_dicts_are_open(option):
     tools.load_config("maskprop_r18_shapes", {option: 1})
+
+
+SETTINGS = Config.fromfile(ROOT / "configs/maskprop/maskprop_r18_shapes.py")
+LEAVES = [
+    f"{place}.{name}"
+    for key in SETTINGS
+    for place, node in tools.dicts_in(SETTINGS[key], key)
+    for name in node
+]
+VALUES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 2),
+    st.floats(),
+    st.text(max_size=5),
+    st.lists(st.integers(), max_size=2),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.dictionaries(
+        st.one_of(
+            st.sampled_from(LEAVES),
+            st.sampled_from(LEAVES).map(lambda name: name + ".more"),
+            st.sampled_from(LEAVES).map(lambda name: name[:-1]),
+            st.from_regex(r"(model|train_cfg|[a-z]?)(\.[a-z0-9]{0,3}){0,3}", fullmatch=True),
+        ),
+        VALUES,
+        min_size=1,
+        max_size=2,
+    )
+)
+def test_options_of_any_type_end_in_one_line_at_most(options):
+    try:
+        tools.set_options(SETTINGS.copy(), options)
+    except ConfigError as error:
+        assert "\n" not in str(error).strip()
 
 
 # --- building -----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from mmdet.datasets import CocoDataset
 from mmdet.models.tracking_heads import Mask2FormerTrackHead
 from mmdet.registry import MODELS
@@ -124,6 +125,19 @@ def test_readme_names_no_config_that_does_not_exist(path):
     named = set(re.findall(rf"\b{methods_of(path)}_[\w-]*\.py", readme))
     assert named
     assert named <= {config.name for config in path.rglob("*.py")}
+
+
+@each(FOLDERS)
+def test_metafile_names_every_config(path):
+    models = yaml.safe_load((path / "metafile.yml").read_text())["Models"]
+    assert {ROOT / model["Config"] for model in models} == {*path.rglob("*.py")}
+    for model in models:
+        assert model["Name"] == Path(model["Config"]).stem
+        if not model.get("Weights", "https://").startswith("https://"):
+            made = json.loads((ROOT / model["Weights"]).with_suffix(".json").read_text())
+            assert model["SHA256"] == made["sha256"]
+    index = yaml.safe_load((ROOT / "model-index.yml").read_text())["Import"]
+    assert str((path / "metafile.yml").relative_to(ROOT)) in index
 
 
 @each(CONFIGS)

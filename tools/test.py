@@ -43,6 +43,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from mmvis_plugin.checkpoint import dataset_version, load_checkpoint_safely
+    from mmvis_plugin.config import naming_settings
     from mmvis_plugin.distributed import set_launcher, use_idle_cores
     from mmvis_plugin.engine.dataset_version import require_weights_version
 
@@ -51,7 +52,8 @@ def main() -> None:
     weights = load_checkpoint_safely(args.checkpoint)
     require_weights_version(cfg, dataset_version(weights), args.checkpoint)
     set_launcher(cfg, args.launcher)
-    test(cfg, weights, args.checkpoint)
+    with naming_settings(cfg, read_settings(args.cfg_options)):
+        test(cfg, weights, args.checkpoint)
 
 
 def prepare(args: argparse.Namespace):
@@ -77,16 +79,14 @@ def prepare(args: argparse.Namespace):
 def test(cfg, weights: dict, name: str) -> None:
     """Test the weights of a checkpoint, whose name is for messages."""
     from mmvis_plugin.checkpoint import class_names
-    from mmvis_plugin.config import naming_settings
     from mmvis_plugin.engine.run_settings import require_classes
     from mmvis_plugin.engine.runner import VISRunner
 
-    with naming_settings(cfg):
-        runner = VISRunner.from_cfg(cfg)
-        runner.opened = weights
-        meta = getattr(runner.test_dataloader.dataset, "metainfo", {})
-        require_classes(cfg, class_names(weights), meta.get("classes") or (), name)
-        runner.test()
+    runner = VISRunner.from_cfg(cfg)
+    runner.opened = weights
+    meta = getattr(runner.test_dataloader.dataset, "metainfo", {})
+    require_classes(cfg, class_names(weights), meta.get("classes") or (), name)
+    runner.test()
 
 
 if __name__ == "__main__":

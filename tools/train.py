@@ -43,6 +43,11 @@ def parse_args() -> argparse.Namespace:
         action="store_true",
         help="start from random weights: ignore load_from and every pretrained init_cfg",
     )
+    parser.add_argument(
+        "--auto-scale-lr",
+        action="store_true",
+        help="scale the learning rate from the config's base_batch_size to this training's",
+    )
     parser.add_argument("--amp", action="store_true", help="mixed precision (needs a GPU)")
     parser.add_argument(
         "--seed",
@@ -67,7 +72,8 @@ def main() -> None:
         print(difference, flush=True)
     set_launcher(cfg, args.launcher)
     alone = locked(cfg.work_dir) if is_first_process(args.launcher) else nullcontext()
-    with naming_place(cfg.work_dir), alone, naming_settings(cfg):
+    options = read_settings(args.cfg_options)
+    with naming_place(cfg.work_dir), alone, naming_settings(cfg, options):
         build(cfg).train()
 
 
@@ -81,6 +87,8 @@ def prepare(args: argparse.Namespace):
     run_settings.require_data(cfg, ["train_dataloader"] + ["val_dataloader"] * validating)
     run_settings.set_work_dir(cfg, args.work_dir)
     resuming.set_seed(cfg, args.seed)
+    if args.auto_scale_lr:
+        run_settings.use_auto_scale_lr(cfg)
     if args.amp:
         run_settings.use_amp(cfg)
     if args.no_pretrained:

@@ -219,6 +219,23 @@ def _origin(weights: str) -> str:
 # --- training ----------------------------------------------------------------------------------
 
 
+def use_auto_scale_lr(cfg: Config) -> None:
+    """Let the learning rate follow the number of samples an iteration, over all processes.
+
+    Args:
+        cfg: Config, changed in place.
+
+    Raises:
+        ConfigError: It does not say for how many samples its learning rate is.
+    """
+    if "base_batch_size" not in (cfg.get("auto_scale_lr") or {}):
+        raise ConfigError(
+            "--auto-scale-lr needs the batch size that the learning rate of the config is for: "
+            "set auto_scale_lr.base_batch_size"
+        )
+    cfg.auto_scale_lr.enable = True
+
+
 def use_amp(cfg: Config) -> None:
     """Train in mixed precision.
 

@@ -144,3 +144,11 @@ def test_test_data_has_the_classes_of_the_training(cfg):
         "x.pth was trained on other classes than data/shapes_vis/train.json has "
         "(6: ..., c, d, e, ...; here 4: ..., x, d): use the config of its dataset"
     )
+
+
+def test_learning_rate_follows_the_batch_size():
+    cfg = Config(dict(auto_scale_lr=dict(enable=False, base_batch_size=16)))
+    run_settings.use_auto_scale_lr(cfg)
+    assert cfg.auto_scale_lr == dict(enable=True, base_batch_size=16)
+    with pytest.raises(ConfigError, match="set auto_scale_lr.base_batch_size"):
+        run_settings.use_auto_scale_lr(Config(dict(auto_scale_lr=dict(enable=True))))
