@@ -45,6 +45,12 @@ def on_page_markdown(markdown, page, config, files):
     return outside_fences(markdown, lambda text: fit_links(text, page_uri))
 
 
+def on_page_content(html, page, config, files):
+    """Docstrings are in Google style with Sphinx's roles and literal blocks."""
+    html = re.sub(r":(?:attr|class|func|meth|mod):(?=<code>)", "", html)
+    return html.replace("::</p>", ":</p>")
+
+
 def outside_fences(markdown: str, change) -> str:
     """Apply ``change`` to what is not a block of code."""
     parts, end = [], 0
