@@ -16,7 +16,7 @@ import numpy as np
 from pycocotools import mask as mask_utils
 
 from .problems import show
-from .rle import NO_TEXT, RLEError, compressed, loops, wrong_size
+from .rle import NO_TEXT, RLEError, compress_runs, loops, rle_pixels, what_is_wrong
 
 # pycocotools walks along the edges of a polygon pixel by pixel, however long they are, and keeps
 # every step: an outline of 1 KB in a file can ask for gigabytes. Its integers overflow beyond that.
@@ -145,11 +145,10 @@ def _compressed_list(counts: Any, height: int, width: int) -> str:
         raise RLEError("RLE counts must be a string or a list of run lengths") from None
     if runs.min(initial=0) < 0:
         raise RLEError("RLE counts must be a string or a list of run lengths, none negative")
-    if runs.max(initial=0) > height * width:  # their sum may leave the range of the integers
-        raise RLEError(f"the RLE has a run of more than {height} x {width} pixels")
-    text, _, total = compressed(runs)
-    if total != height * width:
-        raise RLEError(wrong_size(total, height, width))
+    text = compress_runs(runs)
+    pixels = int(rle_pixels([text])[0])  # no sum of the lengths, which may leave their range
+    if pixels != height * width:
+        raise RLEError(what_is_wrong(text, pixels, height, width))
     return text
 
 
@@ -248,5 +247,5 @@ def _compress_match(match: re.Match) -> bytes:
     count = loops().read_lengths(digits, lengths)
     if count == 0:
         return match[0]
-    escaped = compressed(lengths[:count])[0].replace("\\", "\\\\")
+    escaped = compress_runs(lengths[:count]).replace("\\", "\\\\")
     return b'"counts":"%s"' % escaped.encode("ascii")

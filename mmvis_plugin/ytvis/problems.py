@@ -99,7 +99,13 @@ def _plain(id_: Any) -> Any:
     return id_ if is_short_text or isinstance(id_, int) else show(id_)
 
 
-_SHORT = reprlib.Repr()
+class _Short(reprlib.Repr):
+    def repr_dict(self, value: dict, level: int) -> str:
+        """Whatever is in it: a mask may have been compressed, or not."""
+        return "{...}" if value else "{}"
+
+
+_SHORT = _Short()
 _SHORT.maxlevel = 2
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
-_SHORT.maxlist = _SHORT.maxdict = _SHORT.maxtuple = 5
+_SHORT.maxlist = _SHORT.maxtuple = 5

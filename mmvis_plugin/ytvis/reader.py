@@ -53,6 +53,7 @@ from .rle import RLEError, text_areas
 from .values import (
     MAX_SIDE,
     are_texts,
+    are_usual_areas,
     are_usual_boxes,
     is_area,
     is_box,
@@ -336,7 +337,7 @@ class _Reader(Checks):
         return True
 
     def _are_areas(self, areas: list | None, counts: list[str], where: dict) -> bool:
-        if areas is None:
+        if areas is None or are_usual_areas(areas, counts):
             return True
         for frame, (area, text) in enumerate(zip(areas, counts, strict=True)):
             if area is None:

@@ -122,14 +122,10 @@ def compress_runs(runs: np.ndarray) -> str:
     Args:
         runs: (n,) integers, lengths of gaps and runs in turns, a gap first.
     """
-    return compressed(np.ascontiguousarray(runs, dtype=np.int64))[0]
-
-
-def compressed(runs: np.ndarray) -> tuple[str, int, int]:
-    """Give the text of (n,) int64 lengths, and the least and the sum of them."""
+    runs = np.ascontiguousarray(runs, dtype=np.int64)
     chars = np.empty(13 * len(runs), dtype=np.uint8)  # 5 bits each
-    length, least, total = loops().compress(runs, chars)
-    return chars[:length].tobytes().decode("ascii"), least, total
+    length = loops().compress(runs, chars)
+    return chars[:length].tobytes().decode("ascii")
 
 
 # --- measuring --------------------------------------------------------------------------------
@@ -180,7 +176,10 @@ def text_areas(counts: Sequence[str], height: int, width: int) -> np.ndarray:
         RLEError: One of them does not describe a mask of this size; ``index`` says which.
     """
     runs = decode_runs(counts)
-    for index in np.flatnonzero(runs.pixels != height * width).tolist():
+    wrong = runs.pixels != height * width
+    if np.count_nonzero(wrong) == counts.count(""):
+        return runs.areas
+    for index in np.flatnonzero(wrong).tolist():
         if counts[index]:
             reason = what_is_wrong(counts[index], runs.pixels[index], height, width)
             raise RLEError(reason, index)
@@ -202,11 +201,6 @@ def what_is_wrong(counts: str | bytes, pixels: int, height: int, width: int) -> 
         return "the counts are Python's text of bytes (b'...'): write counts.decode() instead"
     if pixels < 0:
         return "the counts of the RLE are cut off or hold what is not RLE"
-    return wrong_size(pixels, height, width)
-
-
-def wrong_size(pixels: int, height: int, width: int) -> str:
-    """What is wrong with a mask of so many pixels in a frame of this size."""
     return f"the RLE describes {pixels} pixels, not a mask of {height} x {width} pixels"
 
 

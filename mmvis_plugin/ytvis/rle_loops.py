@@ -48,11 +48,9 @@ def read_lengths(chars, lengths):
 
 @compiled
 def compress(runs, chars):
-    n = least = total = 0
+    n = 0
     for i in range(len(runs)):
         value = runs[i]
-        least = min(least, value)
-        total += value
         if i > 2:
             value -= runs[i - 2]
         more = True
@@ -62,7 +60,7 @@ def compress(runs, chars):
             more = value != (-1 if digit & 16 else 0)
             chars[n] = digit + 48 + (32 if more else 0)
             n += 1
-    return n, least, total
+    return n
 
 
 # Indices that cannot be negative spare a test at each access, a third of the time. Numba makes a

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, compress
 from numbers import Real
+from operator import not_
 from typing import Any
-
-import numpy as np
 
 MAX_SIDE = 2**15 - 1  # pixels; no image format of video frames goes further
 MAX_NUMBER = MAX_SIDE**2  # of a box or an area
@@ -39,23 +38,36 @@ def is_side(value: Any) -> bool:
 
 
 def are_usual_boxes(boxes: list, counts: list[str]) -> bool:
-    """Whether all boxes are right, found fast: frames with a mask have a box and no others do."""
+    """Whether all boxes of a track are right, found without looking at each.
+
+    Args:
+        boxes: A box or nothing for each frame.
+        counts: Text of the mask in each frame, "" where there is none.
+    """
     present = list(filter(None, boxes))
     if len(present) + boxes.count(None) + boxes.count([]) < len(boxes):
         return False
-    if any(box and not text for box, text in zip(boxes, counts, strict=True)):
+    if any(compress(boxes, map(not_, counts))):
         return False
-    if not present:
-        return True
-    if set(map(type, present)) != {list} or set(map(len, present)) != {4}:
+    if set(map(type, present)) - {list} or set(map(len, present)) - {4}:
         return False
-    if not set(map(type, chain.from_iterable(present))) <= {int, float}:
+    numbers = list(chain.from_iterable(present))
+    sides = numbers[2::4] + numbers[3::4]
+    return _are_usual_numbers(numbers, -MAX_NUMBER) and _are_usual_numbers(sides, 0)
+
+
+def are_usual_areas(areas: list, counts: list[str]) -> bool:
+    """Whether all areas of a track are right, likewise."""
+    if any(compress(areas, map(not_, counts))):
         return False
-    try:
-        array = np.array(present, dtype=np.float64)
-    except OverflowError:
+    return _are_usual_numbers([area for area in areas if area is not None], 0)
+
+
+def _are_usual_numbers(numbers: list, least: int) -> bool:
+    if set(map(type, numbers)) - {int, float}:
         return False
-    return bool((np.abs(array) <= MAX_NUMBER).all() and (array[:, 2:] >= 0).all())
+    in_range = not numbers or (min(numbers) >= least and max(numbers) <= MAX_NUMBER)
+    return in_range and (total := sum(numbers)) == total  # NaN is not
 
 
 def is_box(box: Any) -> bool:

@@ -253,8 +253,13 @@ REFUSED = {
     "counts negative": (mask(dict(BOX, counts=[800, -32])), f"{MASK}RLE counts must be a string"),
     "counts whose sum overflows": (
         mask(dict(BOX, counts=[2**63 - 1, 2**63 - 1, 770])),
-        f"{MASK}the RLE has a run of more than 24 x 32 pixels",
+        f"{MASK}the counts of the RLE are cut off or hold what is not RLE",
     ),
+    "counts of many pixels": (
+        mask(dict(BOX, counts=[1000])),
+        f"{MASK}the RLE describes 1000 pixels, not a mask of 24 x 32 pixels",
+    ),
+    "counts an empty list": (mask(dict(BOX, counts=[])), f"{MASK}the counts of an RLE must be a"),
     "counts a number": (mask(dict(BOX, counts=7)), f"{MASK}RLE counts must be a string or a list"),
     "polygon of two points": (mask([[1, 2, 3, 4]]), f"{MASK}a polygon must be a flat list x1, y1"),
     "polygon of an odd number": (mask([[1, 2, 3, 4, 5, 6, 7]]), f"{MASK}a polygon must be a flat"),
