@@ -36,8 +36,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +50,7 @@ from .checks import Checks
 from .json_file import constants_message, parse_json, without_garbage_collection
 from .masks import parse_counts
 from .problems import FormatError, Problem, Problems, show
-from .rle import RLEError, text_areas
+from .rle import RLEError, decode_runs, what_is_wrong
 from .values import (
     MAX_SIDE,
     are_texts,
@@ -196,6 +197,19 @@ def read_ytvis(
     return data
 
 
+_FRAMES_AT_ONCE = 2000  # whose masks are read together
+
+
+class _Parsed(NamedTuple):
+    """An annotation whose masks have not been read yet."""
+
+    item: dict
+    index: int
+    video: VideoRecord
+    counts: list[str]
+    where: dict
+
+
 class _Reader(Checks):
     """Turns the content of a file into records; what has an error is left out."""
 
@@ -257,7 +271,7 @@ class _Reader(Checks):
         if len(set(names)) < len(names):
             name, count = Counter(names).most_common(1)[0]
             self.warning("repeated_frame", f"{show(name)} is listed {count} times", video=id_)
-        if any("\\" in name for name in names):
+        if "\\" in "".join(names):
             message = "file names have backslashes; write '/', which Windows understands too"
             self.warning("backslash", message, video=id_)
         if len(set(map(len, names))) == 1 and names == sorted(names):
@@ -275,6 +289,8 @@ class _Reader(Checks):
     def _read_tracks(self, items: list, data: YTVIS) -> None:
         seen: set = set()
         keys = ("id", "video_id", "category_id", "segmentations")
+        parsed: list[_Parsed] = []  # whose masks are read together, which is faster
+        num_frames = 0
         for index, item in enumerate(self.progress(items, "annotation")):
             what = f"annotations[{index}]"
             if not self.has_keys(item, keys, what):
@@ -289,13 +305,17 @@ class _Reader(Checks):
             video = self.look_up(data.videos, "video", item["video_id"], **where)
             category = self.look_up(data.categories, "category", item["category_id"], **where)
             if self.is_crowd_flag(item, **where) and video is not None and category is not None:
-                track = self._read_track(item, index, video, where)
-                if track is not None:
-                    data.tracks.append(track)
+                counts = self._parse_lists(item, video, where)
+                if counts is not None:
+                    parsed.append(_Parsed(item, index, video, counts, where))
+                    num_frames += video.length
+            if num_frames >= _FRAMES_AT_ONCE:
+                data.tracks.extend(self._read_masks(parsed))
+                parsed, num_frames = [], 0
+        data.tracks.extend(self._read_masks(parsed))
 
-    def _read_track(
-        self, item: dict, index: int, video: VideoRecord, where: dict
-    ) -> TrackRecord | None:
+    def _parse_lists(self, item: dict, video: VideoRecord, where: dict) -> list[str] | None:
+        """Text of the masks, whose lists and boxes and areas are checked on the way."""
         length = video.length
         for key in ("bboxes", "areas"):
             values = item.get(key)
@@ -305,20 +325,38 @@ class _Reader(Checks):
                 return self.error("length", message + found, **where)
         try:
             counts = parse_counts(item["segmentations"], length, video.height, video.width)
-            areas = text_areas(counts, video.height, video.width)
         except RLEError as error:
             if error.index is None:
                 return self.error("length", f"'segmentations' {error}", **where)
             return self.error("mask", f"the segmentation: {error}", **where, frame=error.index)
-        boxes, given_areas = item.get("bboxes"), item.get("areas")
-        if not self._are_boxes(boxes, counts, where) or not self._are_areas(
-            given_areas, counts, where
-        ):
-            return None
-        self._look_at_track(item, video, counts, areas, where)
-        crowd = bool(item.get("iscrowd", 0))
-        ids = item["id"], video, item["category_id"]
-        return TrackRecord(*ids, crowd, counts, areas, boxes, given_areas, index)
+        are_right = self._are_boxes(item.get("bboxes"), counts, where)
+        are_right &= self._are_areas(item.get("areas"), counts, where)
+        return counts if are_right else None
+
+    def _read_masks(self, parsed: list[_Parsed]) -> Iterator[TrackRecord]:
+        runs = decode_runs(list(chain.from_iterable(track.counts for track in parsed)))
+        stop = 0
+        for item, index, video, counts, where in parsed:
+            start, stop = stop, stop + len(counts)
+            areas, pixels = runs.areas[start:stop].copy(), runs.pixels[start:stop]
+            wrong = pixels != video.height * video.width
+            if np.count_nonzero(wrong) > counts.count(""):
+                frame = next(t for t in wrong.nonzero()[0].tolist() if counts[t])
+                reason = what_is_wrong(counts[frame], pixels[frame], video.height, video.width)
+                self.error("mask", f"the segmentation: {reason}", **where, frame=frame)
+                continue
+            self._look_at_track(item, video, counts, areas, where)
+            yield TrackRecord(
+                id=item["id"],
+                video=video,
+                category_id=item["category_id"],
+                crowd=bool(item.get("iscrowd", 0)),
+                counts=counts,
+                areas=areas,
+                boxes=item.get("bboxes"),
+                given_areas=item.get("areas"),
+                index=index,
+            )
 
     def _are_boxes(self, boxes: list | None, counts: list[str], where: dict) -> bool:
         if boxes is None or are_usual_boxes(boxes, counts):

@@ -161,31 +161,6 @@ def mask_areas(rles: Sequence[dict | None], height: int, width: int) -> np.ndarr
     return areas
 
 
-def text_areas(counts: Sequence[str], height: int, width: int) -> np.ndarray:
-    """Check the texts of compressed RLEs and count their pixels, as :func:`mask_areas`.
-
-    Args:
-        counts: n texts, "" for no mask.
-        height: Height of the frames in pixels.
-        width: Width of the frames in pixels.
-
-    Returns:
-        np.ndarray: (n,) int64.
-
-    Raises:
-        RLEError: One of them does not describe a mask of this size; ``index`` says which.
-    """
-    runs = decode_runs(counts)
-    wrong = runs.pixels != height * width
-    if np.count_nonzero(wrong) == counts.count(""):
-        return runs.areas
-    for index in np.flatnonzero(wrong).tolist():
-        if counts[index]:
-            reason = what_is_wrong(counts[index], runs.pixels[index], height, width)
-            raise RLEError(reason, index)
-    return runs.areas
-
-
 def what_is_wrong(counts: str | bytes, pixels: int, height: int, width: int) -> str:
     """Say why a mask is not one of the given size.
 

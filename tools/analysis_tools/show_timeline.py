@@ -6,7 +6,6 @@ the first two; results have no identities, and their tracks count by falling sco
 pictures of browse_ytvis.py --results.
 """
 
-import json
 import sys
 import tempfile
 from pathlib import Path
@@ -134,20 +133,14 @@ def segment(args) -> tuple[list, int, float]:
 def read_tracks(args) -> tuple[list, int]:
     """Tracks of a file, and the video's length if the file tells."""
     from mmvis_plugin.visualization.timeline import read_results, read_track_table
+    from mmvis_plugin.ytvis.reader import read_ytvis
 
     if args.source.lower().endswith(".csv"):
         bars, num_frames = read_track_table(args.source), 0
     else:
-        classes = category_names(args.ann_file) if args.ann_file else None
+        classes = read_ytvis(args.ann_file).categories if args.ann_file else None
         bars, num_frames = read_results(args.source, args.video_id, classes)
     return [bar for bar in bars if bar.score >= args.score_thr], num_frames
-
-
-def category_names(path: Path) -> dict[int, str]:
-    try:
-        return {c["id"]: c["name"] for c in json.loads(path.read_bytes())["categories"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} has no categories in the YouTube-VIS format") from error
 
 
 if __name__ == "__main__":
