@@ -100,7 +100,7 @@ def check(convert, path):
 
 @pytest.mark.parametrize("name", ["labelme", "cocovid", "official", "vos"])
 @settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_odd_values_in_json(inputs, name, data):
@@ -134,7 +134,7 @@ insertions = st.sampled_from(
 
 @pytest.mark.parametrize("name", TEXTS)
 @settings(
-    deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
 def test_damaged_texts(tmp_path, name, data):
