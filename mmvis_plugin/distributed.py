@@ -88,3 +88,15 @@ def use_idle_cores() -> str:
         f"PyTorch threads: {get_num_threads()}, since {idle:.1f} of {cores} cores are idle "
         "(set OMP_NUM_THREADS to choose the number)"
     )
+
+
+def keep_threads(number: int | None) -> None:
+    """Go on with the threads of a training that is resumed, unless the user chose a number.
+
+    Another number adds in another order, so that the losses would differ in the last digits.
+
+    Args:
+        number: Threads of the training; None if they are not known.
+    """
+    if isinstance(number, int) and number > 0 and "OMP_NUM_THREADS" not in os.environ:
+        set_num_threads(number)

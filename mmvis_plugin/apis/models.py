@@ -30,6 +30,7 @@ from mmvis_plugin.config import (
     set_options,
     shipped_configs,
 )
+from mmvis_plugin.distributed import use_idle_cores
 from mmvis_plugin.models.video_segmentor import leave_out_training_parts
 
 
@@ -88,6 +89,8 @@ def build_video_segmentor(
     cfg = _load_config(config, cfg_options)
     name = cfg.filename or "the config"
     device = _find_device(device)
+    if device.type == "cpu":
+        use_idle_cores()
     if checkpoint or require_weights or cfg.get("shipped_weights"):
         checkpoint = checkpoint or _shipped_weights(cfg, name)
     weights = load_checkpoint_safely(checkpoint) if checkpoint else {}

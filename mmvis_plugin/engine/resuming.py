@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from mmvis_plugin.checkpoint import CheckpointError, load_checkpoint_safely
 from mmvis_plugin.config import remove_pretrained
+from mmvis_plugin.distributed import keep_threads
 
 from .work_dir import saved_checkpoints
 
@@ -37,6 +38,7 @@ def set_resume(cfg: Config, resume: str) -> None:
     remove_pretrained(cfg)
     cfg.resume, cfg.load_from = True, str(path)
     set_seed(cfg, checkpoint["meta"].get("seed"))
+    keep_threads(checkpoint["message_hub"].get("runtime_info", {}).get("threads"))
     print(f"Resuming from {path}.", flush=True)
 
 

@@ -26,6 +26,7 @@ from mmvis_plugin.checkpoint import fill_model, is_url, load_checkpoint_safely
 from mmvis_plugin.files import write_text
 from mmvis_plugin.processes import start_worker
 
+from .hooks.lowest_score_hook import LowestScoreHook
 from .pretrained import Fit, describe, fill_partly, fits_of, train_new_heads_fully
 
 
@@ -55,6 +56,11 @@ class VISRunner(Runner):
     def _trains(self) -> bool:
         """Whether the run is a training: a config for testing has a train loop, too."""
         return isinstance(self._train_loop, BaseLoop)
+
+    def register_hooks(self, default_hooks=None, custom_hooks=None) -> None:
+        """Register the hooks of a config, and the one that explains an AP of 0."""
+        super().register_hooks(default_hooks, custom_hooks)
+        self.register_hook(LowestScoreHook())
 
     # --- data ---
 
@@ -169,6 +175,7 @@ class VISRunner(Runner):
         """Load the weights; after that, say what a training is made of."""
         loads = not self._has_loaded and self._load_from
         super().load_or_resume()
+        self.message_hub.update_info("threads", torch.get_num_threads())
         if loads and not self.fits:
             self.logger.info(f"Loaded all weights of the model from {self._load_from}")
         if self._trains:

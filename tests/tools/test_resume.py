@@ -6,6 +6,9 @@ import sys
 import time
 
 import pytest
+import torch
+
+from mmvis_plugin.checkpoint import load_checkpoint_safely
 
 ITERATIONS = """
 train_cfg = dict(max_iters=12, val_begin=1, val_interval=5)
@@ -36,6 +39,9 @@ def test_resumed_run_repeats_the_whole_one(
     assert len({entry["loss"] for entry in expected.values()}) == len(expected)
     assert 0 < len(losses) < len(expected)
     assert losses == {step: expected[step] for step in losses}
+    last = (tmp_path / "resumed/last_checkpoint").read_text()
+    saved = load_checkpoint_safely(last)
+    assert saved["message_hub"]["runtime_info"]["threads"] == torch.get_num_threads()
 
 
 def test_resume_without_a_checkpoint_starts_with_the_weights_of_the_config(

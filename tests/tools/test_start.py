@@ -9,7 +9,8 @@ from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmvis_plugin.config import remove_pretrained
+from mmvis_plugin.apis import build_video_segmentor
+from mmvis_plugin.config import ConfigError, remove_pretrained
 
 SMALL = [f"{name}_dataloader.num_workers=0" for name in ("train", "val", "test")]
 
@@ -92,3 +93,13 @@ def test_weights_of_a_detector_find_their_place(tool, shapes, tmp_path, way):
         )
         log = next((tmp_path / way).glob("*/*.log")).read_text()
         assert f"Loaded 140 of 140 weights of detector from {weights}" in log
+
+
+@pytest.mark.parametrize("names", [("cat",), tuple("abcdefg")])
+def test_a_model_needs_a_name_for_each_class(tmp_path, names):
+    """One fewer was an IndexError while drawing, and one more wrong names."""
+    weights = torch.load("weights/maskprop_r18_shapes.pth", weights_only=True)
+    torch.save(dict(weights, meta=dict(dataset_meta=dict(classes=names))), tmp_path / "names.pth")
+    message = rf"names\.pth names {len(names)} classes .* num_classes is 6"
+    with pytest.raises(ConfigError, match=message):
+        build_video_segmentor("maskprop_r18_shapes", tmp_path / "names.pth", device="cpu")
