@@ -377,7 +377,7 @@ def require_class_names(cfg: Config, names: Sequence[str], source: str | os.Path
     wrong = [f"{name} is {n}" for name, n in class_counts(cfg).items() if n != len(names)]
     if names and wrong:
         raise ConfigError(
-            f"{source} names {len(names)} classes ({', '.join(names[:3])}, ...), but "
+            f"{source} names {len(names)} class{'es' * (len(names) > 1)}, but "
             f"{' and '.join(wrong)}: correct the classes in its meta, or use the config that it "
             "was trained with"
         )
