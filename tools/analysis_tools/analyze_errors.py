@@ -8,6 +8,9 @@ import argparse
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from command_line import INPUT_ERRORS, existing, make_parser, progress, run, score
+
 EXAMPLES = """examples:
   python tools/test.py configs/maskprop/maskprop_r18_shapes.py weights/maskprop_r18_shapes.pth \\
       --out results.json
@@ -26,12 +29,13 @@ STYLES = {
 }
 
 
+ERRORS = (*INPUT_ERRORS, "builtins.ImportError")  # without TrackEval
+
+
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("results", help="results.json of tools/test.py --out")
-    parser.add_argument("gt", help="JSON of annotations in the YouTube-VIS format")
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.add_argument("results", type=existing, help="results.json of tools/test.py --out")
+    parser.add_argument("gt", type=existing, help="JSON of annotations in the YouTube-VIS format")
     parser.add_argument("--plot", metavar="FILE.png", help="draw the costs of the errors")
     parser.add_argument("--json", metavar="FILE.json", help="write all figures as JSON")
     parser.add_argument(
@@ -44,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--score-thr",
-        type=float,
+        type=score,
         default=0.0,
         metavar="SCORE",
         help="leave tracks of a lower score out of HOTA and the counts, which, unlike AP, take "
@@ -55,8 +59,6 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from tqdm import tqdm
-
     from mmvis_plugin.evaluation import (
         analyze_errors,
         evaluate_tracking,
@@ -66,31 +68,28 @@ def main() -> None:
     from mmvis_plugin.files import write_json
 
     def bar(what: str):
-        return lambda items, total: tqdm(items, total=total, desc=what, leave=False)
+        return lambda items, total: progress(items, "part", total, what)
 
-    try:
-        gt = load_ground_truth(args.gt)
-        tracks = load_results(args.results, gt)
-        options = {} if args.thresholds is None else {"thresholds": args.thresholds}
-        analysis = analyze_errors(gt, tracks, progress=bar("errors"), **options)
-        tracking = evaluate_tracking(gt, tracks, args.score_thr, bar("tracking"))
-        hota, counts = tracking["hota"], tracking["counts"]
-        print(error_table(analysis), hota_table(hota), counts_table(counts), sep="\n\n")
-        if args.json:
-            content = {
-                "results": args.results,
-                "annotations": args.gt,
-                "errors": analysis.to_dict(),
-                "score_threshold": args.score_thr,
-                **tracking,
-            }
-            write_json(content, args.json)
-            print(f"\nwrote {args.json}")
-        if args.plot:
-            plot_errors(analysis, args.plot, Path(args.results).name)
-            print(f"wrote {args.plot}")
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"error: {error}")
+    gt = load_ground_truth(args.gt)
+    tracks = load_results(args.results, gt)
+    options = {} if args.thresholds is None else {"thresholds": args.thresholds}
+    analysis = analyze_errors(gt, tracks, progress=bar("errors"), **options)
+    tracking = evaluate_tracking(gt, tracks, args.score_thr, bar("tracking"))
+    tables = error_table(analysis), hota_table(tracking["hota"]), counts_table(tracking["counts"])
+    print(*tables, sep="\n\n")
+    if args.json:
+        content = {
+            "results": str(args.results),
+            "annotations": str(args.gt),
+            "errors": analysis.to_dict(),
+            "score_threshold": args.score_thr,
+            **tracking,
+        }
+        write_json(content, args.json)
+        print(f"\nwrote {args.json}")
+    if args.plot:
+        plot_errors(analysis, args.plot, args.results.name)
+        print(f"wrote {args.plot}")
 
 
 def labelled_kinds() -> list[tuple[str, str]]:
@@ -224,4 +223,4 @@ def _draw_curves(axes, analysis) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, ERRORS)

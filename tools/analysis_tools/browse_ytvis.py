@@ -1,37 +1,25 @@
-"""Look at a dataset in the YouTube-VIS format: its videos with their tracks, its statistics.
+"""Draw a dataset in the YouTube-VIS format: its videos with their tracks, its statistics.
 
 Draws the annotations, or the results of tools/test.py --out, of chosen videos as contact sheets
-(PNG) or videos (MP4), and plots the statistics of the annotations.
+(PNG) or videos (MP4), and plots the statistics of the annotations. With --config, draws training
+clips as the config's pipeline gives them, cropped, flipped and resized as in training.
 """
 
 import argparse
-import os
 import sys
-from collections import defaultdict
-from collections.abc import Iterator
-from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 
-import cv2
-import numpy as np
-from matplotlib.figure import Figure
-from mmengine.structures import InstanceData
-from pycocotools import mask as mask_utils
-from tqdm import tqdm
-
-from mmvis_plugin.apis import VideoWriter
-from mmvis_plugin.datasets import YTVISDataset
-from mmvis_plugin.evaluation import GroundTruth, load_results
-from mmvis_plugin.evaluation.tracks import Video
-from mmvis_plugin.files import replacing
-from mmvis_plugin.visualization import TrackVisualizer
-from mmvis_plugin.visualization.contact_sheet import (
-    Section,
-    contact_sheet,
-    resize_frame,
-    spread,
-    write_picture,
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from command_line import (
+    add_cfg_options,
+    add_score_thr,
+    amount,
+    config,
+    existing,
+    make_parser,
+    positive,
+    read_settings,
+    run,
 )
 
 EXAMPLES = """examples:
@@ -40,259 +28,13 @@ EXAMPLES = """examples:
   python tools/analysis_tools/browse_ytvis.py data/shapes_vis/valid.json \\
       --images data/shapes_vis/valid/JPEGImages --out browse --videos all --mp4 \\
       --results results.json --score-thr 0.5
+  python tools/analysis_tools/browse_ytvis.py --config maskprop_r18_shapes --out clips --clips 8
 """
-SIZE_LIMITS = (128, 256)  # between small, medium and large tracks, in pixels a side
-BLUE, ORANGE = "#0072B2", "#D55E00"
-
-
-# --- what there is to draw ----------------------------------------------------------------------
-
-
-def name_videos(infos: list[dict], images: Path) -> list[str]:
-    """Name of each video: the folder its frames lie in, in the folder of images."""
-    names = []
-    for info in infos:
-        folder = Path(os.path.relpath(info["images"][0]["img_path"], images)).parent
-        names.append(f"video {info['video_id']}" if folder == Path() else folder.as_posix())
-    return names
-
-
-def choose_videos(infos: list[dict], names: list[str], wanted: list[str]) -> list[int]:
-    """Indices of the videos of these ids, names or last parts of a name; 'all' for all."""
-    if wanted == ["all"]:
-        return list(range(len(infos)))
-    chosen = []
-    for text in wanted:
-        found = [
-            i
-            for i, (info, name) in enumerate(zip(infos, names, strict=True))
-            if text in (str(info["video_id"]), name, Path(name).name)
-        ]
-        if not found:
-            pairs = zip(infos[:5], names, strict=False)
-            known = ", ".join(f"{info['video_id']} ({name})" for info, name in pairs)
-            raise ValueError(f"there is no video of id or name {text}; the first are {known}")
-        chosen += found
-    return list(dict.fromkeys(chosen))
-
-
-def annotated_instances(info: dict) -> list[InstanceData]:
-    """The annotations of a video, frame by frame."""
-    frames = []
-    for image in info["images"]:
-        objects = image["instances"]
-        frames.append(
-            InstanceData(
-                bboxes=np.array([o["bbox"] for o in objects]).reshape(-1, 4),
-                labels=np.array([o["bbox_label"] for o in objects], int),
-                instances_id=np.array([o["instance_id"] for o in objects], int),
-                masks=[o["mask"] for o in objects],
-            )
-        )
-    return frames
-
-
-def require_frames(infos: list[dict], images: Path) -> None:
-    """Make sure that there are frames before anything slow begins: the first of each video."""
-    if not images.is_dir():
-        raise ValueError(f"{images}: no such folder; --images is the folder of the frames")
-    for info in infos:
-        path = info["images"][0]["img_path"]
-        if not os.path.exists(path):
-            raise ValueError(
-                f"video {info['video_id']}: frame {path} is missing; --images is the folder that "
-                "the JSON's file_names are relative to"
-            )
-
-
-def load_tracks(path: Path, infos: list[dict], metainfo: dict) -> dict[int, list[tuple]]:
-    """Results by video id: each track with its label, best score first."""
-    videos = {}
-    for info in infos:
-        first = info["images"][0]
-        videos[info["video_id"]] = Video(first["height"], first["width"], info["video_length"])
-    labels = {category: label for label, category in enumerate(metainfo["category_ids"])}
-    categories = dict(zip(labels, metainfo["classes"], strict=True))
-    by_video = defaultdict(list)
-    tracks = load_results(path, GroundTruth(videos, categories, tracks={}, tags={}))
-    for (video_id, category), found in tracks.items():
-        by_video[video_id] += [(labels[category], track) for track in found]
-    for found in by_video.values():
-        found.sort(key=lambda pair: -pair[1].score)
-    return by_video
-
-
-def result_instances(info: dict, tracks: list[tuple]) -> list[InstanceData]:
-    """The results of a video, frame by frame; a track's identity is its rank by score."""
-    found: list[list[tuple]] = [[] for _ in info["images"]]
-    for rank, (label, track) in enumerate(tracks):
-        rles = track.rles
-        for frame in np.flatnonzero(track.areas):
-            rle = rles[frame]
-            x, y, w, h = mask_utils.toBbox(rle)
-            found[frame].append(((x, y, x + w, y + h), label, track.score, rank, rle))
-    frames = []
-    for objects in found:
-        bboxes, labels, scores, ids, masks = zip(*objects, strict=True) if objects else [()] * 5
-        frames.append(
-            InstanceData(
-                bboxes=np.array(bboxes).reshape(-1, 4),
-                labels=np.array(labels, int),
-                scores=np.array(scores, float),
-                instances_id=np.array(ids, int),
-                masks=list(masks),
-            )
-        )
-    return frames
-
-
-# --- pictures -----------------------------------------------------------------------------------
-
-
-def draw_frames(
-    info: dict,
-    instances: list[InstanceData],
-    visualizer: TrackVisualizer,
-    frames: list[int],
-    width: int,
-) -> Iterator[np.ndarray]:
-    """Pictures (H, width, 3), uint8 BGR, of some frames of a video."""
-    for frame in frames:
-        image = info["images"][frame]
-        path = image["img_path"]
-        data = np.fromfile(path, np.uint8) if os.path.exists(path) else np.zeros(0, np.uint8)
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-        if picture is None:
-            raise ValueError(f"video {info['video_id']}: frame {path} is missing or no image")
-        if picture.shape[:2] != (image["height"], image["width"]):
-            raise ValueError(
-                f"video {info['video_id']}: frame {path} is {picture.shape[:2]} pixels (height, "
-                f"width), the JSON says {(image['height'], image['width'])}"
-            )
-        yield visualizer.draw(*resize_frame(picture, instances[frame], width))
-
-
-def write_mp4(pictures: Iterator[np.ndarray], path: Path, fps: float) -> None:
-    """Write pictures of one size as a video."""
-    first = next(pictures)
-    with VideoWriter(path, Fraction(fps).limit_denominator(1001), first.shape[1::-1]) as writer:
-        for picture in chain([first], pictures):
-            writer.write(picture)
-
-
-# --- statistics ---------------------------------------------------------------------------------
-
-
-def statistics(infos: list[dict], classes: tuple[str, ...]) -> dict:
-    """Lengths and sizes of all tracks.
-
-    Returns:
-        dict: ``per_class`` (tracks by class name), ``track_length`` (frames in which a track is
-        present), ``track_share`` (of its video's frames), ``track_size`` (square root of the mean
-        mask area, in pixels), ``objects_per_video`` and ``video_length``; lists, one entry a track
-        or video.
-    """
-    per_class = dict.fromkeys(classes, 0)
-    lengths, shares, sizes, counts = [], [], [], []
-    for info in infos:
-        tracks: dict[int, list] = {}
-        for image in info["images"]:
-            for instance in image["instances"]:
-                tracks.setdefault(instance["instance_id"], []).append(instance)
-        for instances in tracks.values():
-            per_class[classes[instances[0]["bbox_label"]]] += 1
-            lengths.append(len(instances))
-            shares.append(len(instances) / info["video_length"])
-            areas = mask_utils.area([instance["mask"] for instance in instances])
-            sizes.append(float(np.sqrt(areas.mean())))
-        counts.append(len(tracks))
-    return dict(
-        per_class=per_class,
-        track_length=lengths,
-        track_share=shares,
-        track_size=sizes,
-        objects_per_video=counts,
-        video_length=[info["video_length"] for info in infos],
-    )
-
-
-def plot_statistics(stats: dict, path: Path) -> None:
-    """Five panels: tracks per class, their lengths, presence and sizes, objects per video."""
-    names = sorted(stats["per_class"], key=stats["per_class"].get)
-    figure = Figure(figsize=(11, max(6.5, 0.17 * len(names) + 1)), layout="constrained")
-    grid = figure.add_gridspec(2, 3)
-    bars, lengths, shares, sizes, objects = (
-        figure.add_subplot(cell)
-        for cell in (grid[:, 0], grid[0, 1], grid[0, 2], grid[1, 1], grid[1, 2])
-    )
-    bars.barh(names, [stats["per_class"][name] for name in names], color=BLUE)
-    bars.set(xlabel="tracks", title="Classes")
-    bars.tick_params(axis="y", labelsize=max(5, min(10, 400 / max(len(names), 1))))
-    bars.margins(y=0.01)
-
-    last = max([*stats["track_length"], *stats["video_length"]])
-    bins = np.linspace(0.5, last + 0.5, min(last, 40) + 1)
-    lengths.hist(stats["track_length"], bins, color=BLUE, label="tracks")
-    lengths.hist(stats["video_length"], bins, color=ORANGE, histtype="step", lw=1.5, label="videos")
-    lengths.set(xlabel="frames in which it is present", ylabel="number", title="Length")
-    lengths.legend()
-    shares.hist(stats["track_share"], np.linspace(0, 1, 21), color=BLUE)
-    shares.set(xlabel="share of the video's frames", ylabel="tracks", title="Presence")
-
-    if stats["track_size"]:
-        low, high = min(stats["track_size"]), max(stats["track_size"])
-        sizes.hist(stats["track_size"], np.geomspace(low * 0.99, high * 1.01, 31), color=BLUE)
-        sizes.set_xscale("log", base=2)
-        sizes.xaxis.set_major_formatter("{x:.0f}")
-        for limit in SIZE_LIMITS:
-            sizes.axvline(limit, color=ORANGE, lw=1.5)
-    sizes.set(
-        xlabel="square root of the mean mask area, pixels\n(lines: small | medium | large)",
-        ylabel="tracks",
-        title="Size",
-    )
-    most = max(stats["objects_per_video"])
-    objects.hist(stats["objects_per_video"], np.arange(-0.5, most + 1), color=BLUE)
-    for axis in (
-        bars.xaxis,
-        lengths.yaxis,
-        shares.yaxis,
-        sizes.yaxis,
-        objects.xaxis,
-        objects.yaxis,
-    ):
-        axis.get_major_locator().set_params(integer=True)
-    objects.set(xlabel="objects", ylabel="videos", title="Objects per video")
-    for axes in (bars, lengths, shares, sizes, objects):
-        axes.spines[["top", "right"]].set_visible(False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130)
-
-
-def describe(stats: dict) -> str:
-    """The statistics as text."""
-    lines = [f"{sum(stats['per_class'].values())} tracks in {len(stats['video_length'])} videos"]
-    for key, what in (
-        ("video_length", "frames of a video"),
-        ("objects_per_video", "objects in a video"),
-        ("track_length", "frames of a track"),
-        ("track_size", "size of a track in pixels"),
-    ):
-        if stats[key]:
-            low, middle, high = np.percentile(stats[key], (0, 50, 100))
-            lines.append(f"{what}: {low:.0f} to {high:.0f}, median {middle:.0f}")
-    lines += [f"  {name}: {count}" for name, count in stats["per_class"].items()]
-    return "\n".join(lines)
-
-
-# --- command line -------------------------------------------------------------------------------
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("ann_file", type=Path, help="JSON in the YouTube-VIS format")
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.add_argument("ann_file", nargs="?", type=existing, help="JSON in the YouTube-VIS format")
     parser.add_argument(
         "--images",
         type=Path,
@@ -310,110 +52,73 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--results",
-        type=Path,
+        type=existing,
         metavar="FILE.json",
         help="draw these results of tools/test.py --out, not the annotations",
     )
-    parser.add_argument(
-        "--score-thr",
-        type=float,
-        default=0.3,
-        metavar="SCORE",
-        help="leave out results that score less (default: %(default)s)",
-    )
+    add_score_thr(parser)
     parser.add_argument("--mp4", action="store_true", help="write videos, not contact sheets")
     parser.add_argument(
         "--fps",
-        type=float,
+        type=amount,
         default=10,
         metavar="RATE",
         help="frame rate of the videos (default: %(default)s)",
     )
     parser.add_argument(
         "--frames",
-        type=int,
+        type=positive,
         default=12,
         metavar="N",
         help="frames of a sheet, evenly over the video (default: %(default)s)",
     )
     parser.add_argument(
         "--columns",
-        type=int,
+        type=positive,
         default=4,
         metavar="N",
         help="pictures in a row of a sheet (default: %(default)s)",
     )
     parser.add_argument(
         "--width",
-        type=int,
+        type=positive,
         metavar="PIXELS",
         help="width of each frame (default: 400 on sheets, in videos their own)",
     )
     parser.add_argument(
         "--stats", action="store_true", help="print the statistics and plot statistics.png"
     )
-    args = parser.parse_args()
-    if not args.videos and not args.stats:
-        parser.error("nothing to do: choose --videos, --stats or both")
-    if min(args.frames, args.columns, args.fps, 1 if args.width is None else args.width) <= 0:
-        parser.error("--frames, --columns, --width and --fps must be positive")
-    return args
-
-
-def browse(args: argparse.Namespace) -> None:
-    images = args.images or args.ann_file.parent
-    dataset = YTVISDataset(
-        ann_file=str(args.ann_file),
-        data_prefix=dict(img_path=str(images)),
-        test_mode=True,
-        check_frames="none",
+    parser.add_argument(
+        "--config", type=config, metavar="FILE.py", help="draw training clips of this config"
     )
-    infos = [dataset.get_data_info(i) for i in range(len(dataset))]
-    chosen, names = [], []
-    if args.videos:
-        names = name_videos(infos, images)
-        chosen = choose_videos(infos, names, args.videos)
-        require_frames([infos[i] for i in chosen], images)
-    args.out.mkdir(parents=True, exist_ok=True)
-    if args.stats:
-        stats = statistics(infos, dataset.metainfo["classes"])
-        plot_statistics(stats, args.out / "statistics.png")
-        print(describe(stats))
-        print(f"wrote {args.out / 'statistics.png'}")
-    if not chosen:
-        return
-    results = load_tracks(args.results, infos, dataset.metainfo) if args.results else None
-    visualizer = TrackVisualizer(dataset.metainfo["classes"], args.score_thr)
-    for i in tqdm(chosen, unit="video"):
-        info, name = infos[i], names[i].replace("/", "_")
-        if names.count(names[i]) > 1:
-            name += f"_{info['video_id']}"
-        if results is None:
-            instances = annotated_instances(info)
-        else:
-            instances = result_instances(info, results.get(info["video_id"], []))
-        frames, width = list(range(info["video_length"])), args.width
-        if args.mp4:
-            width = width or info["images"][0]["width"]
-            path = args.out / f"{name}.mp4"
-            pictures = draw_frames(info, instances, visualizer, frames, width)
-            write_mp4(pictures, path, args.fps)
-        else:
-            frames = spread(len(frames), args.frames)
-            path = args.out / f"{name}.png"
-            pictures = draw_frames(info, instances, visualizer, frames, width or 400)
-            sheet = Section(list(pictures), [str(frame) for frame in frames])
-            write_picture(contact_sheet([sheet], args.columns), path)
-        tqdm.write(f"wrote {path}", file=sys.stdout)
+    parser.add_argument(
+        "--clips",
+        type=positive,
+        default=8,
+        metavar="N",
+        help="number of training clips (default: %(default)s)",
+    )
+    add_cfg_options(parser)
+    args = parser.parse_args()
+    if not (args.videos or args.stats or args.config):
+        parser.error("nothing to do: choose --videos, --stats or --config")
+    if (args.videos or args.stats) and not args.ann_file:
+        parser.error("--videos and --stats need the JSON of a dataset")
+    return args
 
 
 def main() -> None:
     args = parse_args()
-    try:
+    from mmvis_plugin.apis.browsing import browse, draw_clips
+
+    if args.ann_file:
         browse(args)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"error: {error}") from None
+    if args.config:
+        settings, width = read_settings(args.cfg_options), args.width or 400
+        clips = draw_clips(args.config, settings, args.out, args.clips, args.columns, width)
+        for path in clips:
+            print(f"wrote {path}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

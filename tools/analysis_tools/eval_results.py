@@ -8,6 +8,10 @@ AR10.
 
 import argparse
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from command_line import existing, make_parser, run, whole
 
 EXAMPLES = """examples:
   python tools/analysis_tools/eval_results.py results.json data/shapes_vis/valid.json
@@ -17,24 +21,25 @@ EXAMPLES = """examples:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("results", help="results.json of tools/test.py --out")
-    parser.add_argument("gt", help="JSON of annotations in the YouTube-VIS format")
+    parser = make_parser(__doc__, EXAMPLES)
+    parser.add_argument("results", type=existing, help="results.json of tools/test.py --out")
+    parser.add_argument("gt", type=existing, help="JSON of annotations in the YouTube-VIS format")
     parser.add_argument(
-        "--compare", metavar="OTHER.json", help="other results, which the first are compared with"
+        "--compare",
+        type=existing,
+        metavar="OTHER.json",
+        help="other results, which the first are compared with",
     )
     parser.add_argument(
         "--samples",
-        type=int,
+        type=whole,
         default=1000,
         metavar="N",
         help="times that --compare draws the videos, 100 or more (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",
-        type=int,
+        type=whole,
         default=0,
         metavar="N",
         help="of the drawing with --compare (default: %(default)s)",
@@ -52,22 +57,17 @@ def main() -> None:
     from mmvis_plugin.evaluation.report import markdown_table, text_table
     from mmvis_plugin.files import write_json, write_text
 
-    try:
-        gt, tags = load_annotations(args.gt)
-        report = compare(args, gt, tags) if args.compare else score(args, gt, tags)
-        tables = report.pop("tables")
-        report["videos_per_tag"] = {tag: len(ids) for tag, ids in tags.items()}
-        print("\n\n".join(text_table(header, rows) for header, rows in tables))
-        if args.json:
-            write_json(dict(annotations=args.gt, results=args.results, **report), args.json)
-            print(f"\nwrote {args.json}")
-        if args.markdown:
-            write_text(
-                "\n\n".join(markdown_table(*table) for table in tables) + "\n", args.markdown
-            )
-            print(f"\nwrote {args.markdown}")
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    gt, tags = load_annotations(args.gt)
+    report = compare(args, gt, tags) if args.compare else score(args, gt, tags)
+    tables = report.pop("tables")
+    report["videos_per_tag"] = {tag: len(ids) for tag, ids in tags.items()}
+    print("\n\n".join(text_table(header, rows) for header, rows in tables))
+    if args.json:
+        write_json(dict(annotations=str(args.gt), results=str(args.results), **report), args.json)
+        print(f"\nwrote {args.json}")
+    if args.markdown:
+        write_text("\n\n".join(markdown_table(*table) for table in tables) + "\n", args.markdown)
+        print(f"\nwrote {args.markdown}")
 
 
 def load_annotations(path: str):
@@ -174,7 +174,7 @@ def compare(args: argparse.Namespace, gt, tags: dict) -> dict:
             for tag, group in report["per_tag"].items()
         ]
         tables.append((["AP of tag (videos)", *header], rows))
-    drawing = {"compared_with": args.compare, "samples": args.samples, "seed": args.seed}
+    drawing = {"compared_with": str(args.compare), "samples": args.samples, "seed": args.seed}
     return {**drawing, **report, "all": everything, "tables": tables}
 
 
@@ -214,4 +214,4 @@ def number(value: float | None, sign: str = "") -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

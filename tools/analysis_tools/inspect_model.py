@@ -15,22 +15,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from command_line import (
-    add_frame_range,
-    add_key_frame,
-    add_layout,
-    add_model,
-    add_picture,
-    add_untrained,
-    add_video,
-    frame_at,
-    make_parser,
-    open_model,
-    positive,
-    run,
-    score,
-    whole,
-)
+import command_line
+from command_line import run
 
 EXAMPLES = """examples:
   python tools/analysis_tools/inspect_model.py clip.mp4 maskprop_r18_shapes --out features.png
@@ -42,15 +28,15 @@ OPTIONS = {"frames": "count", "instances": "instances", "channel": "channel", "s
 
 
 def parse_args():
-    parser = make_parser(__doc__, EXAMPLES)
-    add_video(parser)
-    add_model(parser)
-    add_picture(parser)
-    add_layout(parser)
-    add_frame_range(parser)
-    add_untrained(parser)
-    add_key_frame(parser, "frame to look at")
-    number = dict(type=positive, metavar="N")
+    parser = command_line.make_parser(__doc__, EXAMPLES)
+    command_line.add_video(parser)
+    command_line.add_model(parser)
+    command_line.add_picture(parser)
+    command_line.add_layout(parser)
+    command_line.add_frame_range(parser)
+    command_line.add_untrained(parser)
+    command_line.add_key_frame(parser, "frame to look at")
+    number = dict(type=command_line.positive, metavar="N")
     parser.add_argument("--frames", **number, help="frames of the clip or window to show, about 4")
     parser.add_argument(
         "--instances",
@@ -59,7 +45,7 @@ def parse_args():
     )
     parser.add_argument(
         "--channel",
-        type=whole,
+        type=command_line.whole,
         metavar="N",
         help="channel of the features of MaskProp and EfficientVIS, counted from 0; without it, "
         "their norm",
@@ -67,7 +53,7 @@ def parse_args():
     parser.add_argument(
         "--score-thr",
         dest="score",
-        type=score,
+        type=command_line.score,
         metavar="SCORE",
         help="minimum score of MaskProp's instances, otherwise 0.3",
     )
@@ -83,11 +69,11 @@ def main() -> None:
     from mmvis_plugin.apis.inspection import inspect_model, open_whole_video
     from mmvis_plugin.visualization import contact_sheet, feature_maps, track_color
 
-    model = open_model(args)
+    model = command_line.open_model(args)
     options = {name: getattr(args, option) for option, name in OPTIONS.items()}
     options = {name: value for name, value in options.items() if value is not None}
     with open_whole_video(args.video, start=args.start, end=args.end, stride=args.stride) as reader:
-        at = frame_at(args.at, reader.num_frames)
+        at = command_line.frame_at(args.at, reader.num_frames)
         found = inspect_model(model, reader, at, **options)
     resized = {
         number: contact_sheet.resize_picture(frame.image, args.width)

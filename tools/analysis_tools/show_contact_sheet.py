@@ -4,14 +4,8 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from command_line import (
-    add_score_thr,
-    open_model,
-    picture_parser,
-    progress,
-    run,
-    whole,
-)
+import command_line
+from command_line import run
 
 EXAMPLES = """examples:
   python tools/analysis_tools/show_contact_sheet.py clip.mp4 maskprop_r18_shapes --out sheet.png
@@ -21,11 +15,13 @@ EXAMPLES = """examples:
 
 
 def parse_args():
-    parser = picture_parser(__doc__, EXAMPLES, 12, "frames on the sheet, evenly over the video")
-    add_score_thr(parser)
+    parser = command_line.picture_parser(
+        __doc__, EXAMPLES, 12, "frames on the sheet, evenly over the video"
+    )
+    command_line.add_score_thr(parser)
     parser.add_argument(
         "--trails",
-        type=whole,
+        type=command_line.whole,
         default=0,
         metavar="N",
         help="draw the paths of tracks over the last N frames of the video, not the sheet; 0 for "
@@ -44,11 +40,11 @@ def main() -> None:
     part = dict(start=args.start, end=args.end, stride=args.stride)
     with open_whole_video(args.video, **part) as reader:
         numbers = contact_sheet.spread(reader.num_frames, args.frames)
-    with VISInferencer(open_model(args)) as inferencer:
+    with VISInferencer(command_line.open_model(args)) as inferencer:
         video = inferencer(args.video, **part)
         visualizer = TrackVisualizer(inferencer.classes, args.score_thr, trails=args.trails)
         sheet = contact_sheet.Section()
-        for result in progress(video, "frame", video.num_frames, video.name):
+        for result in command_line.progress(video, "frame", video.num_frames, video.name):
             wanted = result.index in numbers
             if wanted or args.trails:  # which go through all frames
                 resized = contact_sheet.resize_frame(result.image, result.instances, args.width)

@@ -11,24 +11,8 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from command_line import (
-    add_cfg_options,
-    add_device,
-    add_frame_range,
-    add_picture,
-    add_score_thr,
-    add_untrained,
-    amount,
-    checkpoint,
-    config,
-    existing,
-    make_parser,
-    open_model,
-    positive,
-    progress,
-    run,
-    source,
-)
+import command_line
+from command_line import run
 
 EXAMPLES = """examples:
   python tools/analysis_tools/show_timeline.py clip.mp4 maskprop_r18_shapes --out timeline.png
@@ -39,40 +23,42 @@ EXAMPLES = """examples:
 
 
 def parse_args():
-    parser = make_parser(__doc__, EXAMPLES)
+    parser = command_line.make_parser(__doc__, EXAMPLES)
     parser.add_argument(
-        "source", type=source, help="video (then CONFIG follows), or tracks: .csv or .json"
+        "source",
+        type=command_line.source,
+        help="video (then CONFIG follows), or tracks: .csv or .json",
     )
     parser.add_argument(
         "config",
         nargs="?",
-        type=config,
+        type=command_line.config,
         help="for a video: config file, or name of a config that comes with the package",
     )
     parser.add_argument(
         "checkpoint",
         nargs="?",
-        type=checkpoint,
+        type=command_line.checkpoint,
         help="weights: a file or an address (default: the config's released weights)",
     )
-    add_picture(parser)
+    command_line.add_picture(parser)
     parser.add_argument(
         "--frames",
-        type=positive,
+        type=command_line.positive,
         metavar="N",
         help="length of the plot, that of the video where the source has it",
     )
-    add_score_thr(parser)
+    command_line.add_score_thr(parser)
     parser.add_argument(
         "--tracks",
-        type=positive,
+        type=command_line.positive,
         default=60,
         metavar="N",
         help="show the N longest tracks (default: %(default)s)",
     )
     parser.add_argument(
         "--fps",
-        type=amount,
+        type=command_line.amount,
         metavar="RATE",
         help="frame rate, for tracks; a video has its own",
     )
@@ -81,14 +67,14 @@ def parse_args():
     )
     parser.add_argument(
         "--ann-file",
-        type=existing,
+        type=command_line.existing,
         metavar="FILE.json",
         help="annotations that name the classes of results; without them they are numbered",
     )
-    add_frame_range(parser)
-    add_device(parser)
-    add_cfg_options(parser)
-    add_untrained(parser)
+    command_line.add_frame_range(parser)
+    command_line.add_device(parser)
+    command_line.add_cfg_options(parser)
+    command_line.add_untrained(parser)
     args = parser.parse_args()
     args.is_tracks = Path(args.source).suffix.lower() in (".csv", ".json")
     if not args.is_tracks and args.config is None:
@@ -120,12 +106,12 @@ def segment(args) -> tuple[list, int, float]:
     from mmvis_plugin.apis import CSVSink, VISInferencer
     from mmvis_plugin.visualization.timeline import read_track_table
 
-    model = open_model(args)
+    model = command_line.open_model(args)
     with tempfile.TemporaryDirectory() as folder, VISInferencer(model) as inferencer:
         table = Path(folder, "tracks.csv")
         video = inferencer(args.source, start=args.start, end=args.end, stride=args.stride)
         with CSVSink(table, args.score_thr) as sink:
-            for result in progress(video, "frame", video.num_frames, video.name):
+            for result in command_line.progress(video, "frame", video.num_frames, video.name):
                 sink.write(result)
         return read_track_table(table), sink.num_frames, float(video.fps)
 

@@ -12,6 +12,10 @@ initialised. The report names what became of every weight.
 
 import argparse
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from command_line import checkpoint, config, make_parser, run
 
 EXAMPLES = """examples:
   python tools/model_converters/convert_weights.py stmask STMask_plus_resnet50_ada.pth \\
@@ -27,14 +31,15 @@ queryinst_r50_fpn_mstrain_480-800_3x_coco_20210901_103643-7837af86.pth \\
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument("codebase", help="project that the weights come from, see above")
-    parser.add_argument("src", help="its weights: a file or an address")
+    parser.add_argument("src", type=checkpoint, help="its weights: a file or an address")
     parser.add_argument("dst", help="file to write")
     parser.add_argument(
-        "--config", metavar="FILE.py", help="our config of the model, to check the result against"
+        "--config",
+        type=config,
+        metavar="FILE.py",
+        help="our config of the model, to check the result against",
     )
     parser.add_argument(
         "--classes",
@@ -48,14 +53,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from mmvis_plugin.apis.conversion import convert_weights
-    from mmvis_plugin.checkpoint import CheckpointError
-    from mmvis_plugin.config import ConfigError
 
-    try:
-        print(convert_weights(args.codebase, args.src, args.dst, args.config, args.classes))
-    except (CheckpointError, ConfigError, OSError) as error:
-        sys.exit(f"error: {error}")
+    print(convert_weights(args.codebase, args.src, args.dst, args.config, args.classes))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
