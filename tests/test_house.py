@@ -14,7 +14,17 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "mmvis_plugin"
 # From the bottom up: a room imports from its own line and from those above it in this list.
 ORDER = [
-    {"version", "config", "checkpoint", "files", "distributed", "environment", "garbage"},
+    {
+        "version",
+        "config",
+        "checkpoint",
+        "files",
+        "distributed",
+        "environment",
+        "garbage",
+        "memory",
+        "processes",
+    },
     {"ytvis", "video"},
     {"visualization", "datasets", "evaluation"},
     {"models"},
@@ -67,7 +77,8 @@ def imports_of(name, top_level_only=False):
 
 def _outside_functions(node):
     for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+        for_types = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        if not (for_types or isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)):
             yield child
             yield from _outside_functions(child)
 

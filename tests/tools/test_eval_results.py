@@ -130,8 +130,8 @@ def no_annotations(contents):
     [
         (spoil_track, r"right\.json\[5\] \(video_id 2, category_id 2\).*8"),
         (spoil_rle, r"right\.json\[5\] \(video_id 2, category_id 2\), frame 3: "),
-        (spoil_annotation, r"gt\.json: annotations\[6\] \(id 7, video_id 2\), frame 1: "),
-        (spoil_tags, r"gt\.json: video 3: 'tags' must be a list of names, got 'occlusion'"),
+        (spoil_annotation, r"gt\.json: video 2: annotation 7: frame 1: "),
+        (spoil_tags, r"gt\.json: video 3: 'tags' must be a list of texts, got 'occlusion'"),
         (no_annotations, r"gt\.json has no annotations.*split_ytvis\.py"),
     ],
 )
@@ -152,13 +152,14 @@ def test_files_that_are_no_json_or_not_there(tool, tmp_path):
     with pytest.raises(SystemExit, match="^error: .*none.json"):
         tool(NAME, tmp_path / "none.json", gt)
     right.write_text("[{")
-    with pytest.raises(SystemExit, match="^error: .*right.json: not a JSON file"):
+    with pytest.raises(SystemExit, match="^error: .*right.json: not valid JSON"):
         tool(NAME, right, gt)
 
 
 def test_too_few_samples(tool, tmp_path, capsys):
+    gt, right, _ = write_case(tmp_path)
     with pytest.raises(SystemExit):
-        tool(NAME, "a.json", "b.json", "--samples", 10)
+        tool(NAME, right, gt, "--samples", 10)
     assert "--samples must be at least 100, got 10" in capsys.readouterr().err
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from command_line import INPUT_ERRORS, existing, make_parser, progress, run, score
+from command_line import INPUT_ERRORS, add_option, existing, make_parser, progress, run, score
 
 EXAMPLES = """examples:
   python tools/test.py configs/maskprop/maskprop_r18_shapes.py weights/maskprop_r18_shapes.pth \\
@@ -36,8 +36,8 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument("results", type=existing, help="results.json of tools/test.py --out")
     parser.add_argument("gt", type=existing, help="JSON of annotations in the YouTube-VIS format")
-    parser.add_argument("--plot", metavar="FILE.png", help="draw the costs of the errors")
-    parser.add_argument("--json", metavar="FILE.json", help="write all figures as JSON")
+    add_option(parser, "--plot", str, "FILE.png", "draw the costs of the errors")
+    add_option(parser, "--json", str, "FILE.json", "write all figures as JSON")
     parser.add_argument(
         "--thresholds",
         type=float,
@@ -46,13 +46,14 @@ def parse_args() -> argparse.Namespace:
         help="overlaps (IoU) from which a track is right (default: 0.5 to 0.95 in steps of 0.05, "
         "as in AP)",
     )
-    parser.add_argument(
+    add_option(
+        parser,
         "--score-thr",
-        type=score,
-        default=0.0,
-        metavar="SCORE",
-        help="leave tracks of a lower score out of HOTA and the counts, which, unlike AP, take "
-        "every track for equally sure; 0 is what trackeval does (default: %(default)s)",
+        score,
+        "SCORE",
+        "leave tracks of a lower score out of HOTA and the counts, which, unlike AP, take "
+        "every track for equally sure; 0 is what trackeval does",
+        0.0,
     )
     return parser.parse_args()
 

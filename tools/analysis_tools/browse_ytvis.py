@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from command_line import (
     add_cfg_options,
+    add_option,
     add_score_thr,
     amount,
     config,
@@ -35,11 +36,12 @@ EXAMPLES = """examples:
 def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument("ann_file", nargs="?", type=existing, help="JSON in the YouTube-VIS format")
-    parser.add_argument(
+    add_option(
+        parser,
         "--images",
-        type=Path,
-        metavar="FOLDER",
-        help="folder that the JSON's file_names are relative to (default: that of the JSON)",
+        Path,
+        "FOLDER",
+        "folder that the JSON's file_names are relative to (default: that of the JSON)",
     )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FOLDER", help="folder to write to"
@@ -50,54 +52,30 @@ def parse_args() -> argparse.Namespace:
         metavar="ID_OR_NAME",
         help="videos to draw, by id or name; 'all' for all of them",
     )
-    parser.add_argument(
+    add_option(
+        parser,
         "--results",
-        type=existing,
-        metavar="FILE.json",
-        help="draw these results of tools/test.py --out, not the annotations",
+        existing,
+        "FILE.json",
+        "draw these results of tools/test.py --out, not the annotations",
     )
     add_score_thr(parser)
     parser.add_argument("--mp4", action="store_true", help="write videos, not contact sheets")
-    parser.add_argument(
-        "--fps",
-        type=amount,
-        default=10,
-        metavar="RATE",
-        help="frame rate of the videos (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--frames",
-        type=positive,
-        default=12,
-        metavar="N",
-        help="frames of a sheet, evenly over the video (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--columns",
-        type=positive,
-        default=4,
-        metavar="N",
-        help="pictures in a row of a sheet (default: %(default)s)",
-    )
-    parser.add_argument(
+    add_option(parser, "--fps", amount, "RATE", "frame rate of the videos", 10)
+    add_option(parser, "--frames", positive, "N", "frames of a sheet, evenly over the video", 12)
+    add_option(parser, "--columns", positive, "N", "pictures in a row of a sheet", 4)
+    add_option(
+        parser,
         "--width",
-        type=positive,
-        metavar="PIXELS",
-        help="width of each frame (default: 400 on sheets, in videos their own)",
+        positive,
+        "PIXELS",
+        "width of each frame (default: 400 on sheets, in videos their own)",
     )
     parser.add_argument(
         "--stats", action="store_true", help="print the statistics and plot statistics.png"
     )
-    parser.add_argument(
-        "--config", type=config, metavar="FILE.py", help="draw training clips of this config"
-    )
-    parser.add_argument(
-        "--clips",
-        type=positive,
-        default=8,
-        metavar="N",
-        help="number of training clips (default: %(default)s)",
-    )
+    add_option(parser, "--config", config, "FILE.py", "draw training clips of this config")
+    add_option(parser, "--clips", positive, "N", "number of training clips", 8)
     add_cfg_options(parser)
     args = parser.parse_args()
     if not (args.videos or args.stats or args.config):

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from command_line import existing, make_parser, run, whole
+from command_line import add_option, existing, make_parser, run, whole
 
 EXAMPLES = """examples:
   python tools/analysis_tools/eval_results.py results.json data/shapes_vis/valid.json
@@ -24,28 +24,19 @@ def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
     parser.add_argument("results", type=existing, help="results.json of tools/test.py --out")
     parser.add_argument("gt", type=existing, help="JSON of annotations in the YouTube-VIS format")
-    parser.add_argument(
+    add_option(
+        parser,
         "--compare",
-        type=existing,
-        metavar="OTHER.json",
-        help="other results, which the first are compared with",
+        existing,
+        "OTHER.json",
+        "other results, which the first are compared with",
     )
-    parser.add_argument(
-        "--samples",
-        type=whole,
-        default=1000,
-        metavar="N",
-        help="times that --compare draws the videos, 100 or more (default: %(default)s)",
+    add_option(
+        parser, "--samples", whole, "N", "times that --compare draws the videos, 100 or more", 1000
     )
-    parser.add_argument(
-        "--seed",
-        type=whole,
-        default=0,
-        metavar="N",
-        help="of the drawing with --compare (default: %(default)s)",
-    )
-    parser.add_argument("--json", metavar="FILE.json", help="write the figures as JSON")
-    parser.add_argument("--markdown", metavar="FILE.md", help="write the tables as Markdown")
+    add_option(parser, "--seed", whole, "N", "of the drawing with --compare", 0)
+    add_option(parser, "--json", str, "FILE.json", "write the figures as JSON")
+    add_option(parser, "--markdown", str, "FILE.md", "write the tables as Markdown")
     args = parser.parse_args()
     if args.samples < 100:
         parser.error(f"--samples must be at least 100, got {args.samples}")

@@ -43,12 +43,13 @@ def parse_args():
         **number,
         help="maximum number of instances, tracklets or queries to show, about 5",
     )
-    parser.add_argument(
+    command_line.add_option(
+        parser,
         "--channel",
-        type=command_line.whole,
-        metavar="N",
-        help="channel of the features of MaskProp and EfficientVIS, counted from 0; without it, "
-        "their norm",
+        command_line.whole,
+        "N",
+        "channel of the features of MaskProp and EfficientVIS, counted from 0; without "
+        "it, their norm",
     )
     parser.add_argument(
         "--score-thr",

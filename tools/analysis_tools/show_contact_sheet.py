@@ -19,13 +19,13 @@ def parse_args():
         __doc__, EXAMPLES, 12, "frames on the sheet, evenly over the video"
     )
     command_line.add_score_thr(parser)
-    parser.add_argument(
+    command_line.add_option(
+        parser,
         "--trails",
-        type=command_line.whole,
-        default=0,
-        metavar="N",
-        help="draw the paths of tracks over the last N frames of the video, not the sheet; 0 for "
-        "none (default: %(default)s)",
+        command_line.whole,
+        "N",
+        "draw the paths of tracks over the last N frames of the video, not the sheet; 0 for none",
+        0,
     )
     parser.set_defaults(columns=4, width=400)
     return parser.parse_args()

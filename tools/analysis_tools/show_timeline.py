@@ -42,34 +42,29 @@ def parse_args():
         help="weights: a file or an address (default: the config's released weights)",
     )
     command_line.add_picture(parser)
-    parser.add_argument(
+    command_line.add_option(
+        parser,
         "--frames",
-        type=command_line.positive,
-        metavar="N",
-        help="length of the plot, that of the video where the source has it",
+        command_line.positive,
+        "N",
+        "length of the plot, that of the video where the source has it",
     )
     command_line.add_score_thr(parser)
-    parser.add_argument(
-        "--tracks",
-        type=command_line.positive,
-        default=60,
-        metavar="N",
-        help="show the N longest tracks (default: %(default)s)",
+    command_line.add_option(
+        parser, "--tracks", command_line.positive, "N", "show the N longest tracks", 60
     )
-    parser.add_argument(
-        "--fps",
-        type=command_line.amount,
-        metavar="RATE",
-        help="frame rate, for tracks; a video has its own",
+    command_line.add_option(
+        parser, "--fps", command_line.amount, "RATE", "frame rate, for tracks; a video has its own"
     )
-    parser.add_argument(
-        "--video-id", type=int, metavar="ID", help="video to show, for results of several"
+    command_line.add_option(
+        parser, "--video-id", int, "ID", "video to show, for results of several"
     )
-    parser.add_argument(
+    command_line.add_option(
+        parser,
         "--ann-file",
-        type=command_line.existing,
-        metavar="FILE.json",
-        help="annotations that name the classes of results; without them they are numbered",
+        command_line.existing,
+        "FILE.json",
+        "annotations that name the classes of results; without them they are numbered",
     )
     command_line.add_frame_range(parser)
     command_line.add_device(parser)

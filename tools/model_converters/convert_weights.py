@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from command_line import checkpoint, config, make_parser, run
+from command_line import add_option, checkpoint, config, make_parser, run
 
 EXAMPLES = """examples:
   python tools/model_converters/convert_weights.py stmask STMask_plus_resnet50_ada.pth \\
@@ -35,17 +35,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("codebase", help="project that the weights come from, see above")
     parser.add_argument("src", type=checkpoint, help="its weights: a file or an address")
     parser.add_argument("dst", help="file to write")
-    parser.add_argument(
+    add_option(
+        parser,
         "--config",
-        type=config,
-        metavar="FILE.py",
-        help="our config of the model, to check the result against",
+        config,
+        "FILE.py",
+        "our config of the model, to check the result against",
     )
-    parser.add_argument(
+    add_option(
+        parser,
         "--classes",
-        metavar="DATASET",
-        help="store the class names of this dataset, such as ytvis21, with a whole model (default: "
-        "the dataset in the name of --config, or one with as many classes)",
+        str,
+        "DATASET",
+        "store the class names of this dataset, such as ytvis21, with a whole model "
+        "(default: the dataset in the name of --config, or one with as many classes)",
     )
     return parser.parse_args()
 
