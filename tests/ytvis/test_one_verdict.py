@@ -11,6 +11,7 @@ from scripts import load_script
 from ytvis_content import box_mask, clean_content, compressed
 
 from mmvis_plugin.datasets import YTVISDataset
+from mmvis_plugin.datasets.converters import ytvis_to_cocovid
 from mmvis_plugin.evaluation import load_ground_truth
 from mmvis_plugin.ytvis.checking import check_ytvis
 from mmvis_plugin.ytvis.problems import FormatError
@@ -22,6 +23,7 @@ thinner = load_script("tools/dataset_converters/lower_frame_rate.py")
 READERS = dict(
     dataset=lambda path: YTVISDataset(ann_file=str(path), check_frames="none", test_mode=True),
     metric=load_ground_truth,
+    converter=ytvis_to_cocovid,
     splitter=lambda path: read_ytvis(path, keep_lists=True),
 )
 
