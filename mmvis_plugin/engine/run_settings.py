@@ -22,6 +22,7 @@ from mmvis_plugin.config import (
     class_counts,
     dataset_configs,
     dicts_in,
+    load_config,
     pretrained_weights,
     shipped_configs,
     type_name,
@@ -45,7 +46,7 @@ def first_difference(cfg: Config) -> str | None:
     Args:
         cfg: Config of a run, changed by the command line.
     """
-    original = dict(_leaves(Config.fromfile(cfg.filename, import_custom_modules=False)))
+    original = dict(_leaves(load_config(cfg.filename)))
     new = {name: value for name, value in _leaves(cfg) if name not in ("work_dir", "launcher")}
     changed = [name for name, value in new.items() if original.get(name) != value]
     if not changed:
