@@ -12,19 +12,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "mmvis_plugin"
-# From the bottom up: a room imports from its own line and from those above it in this list.
+# From the bottom up: a room imports from its own line and from those above it in this list. Single
+# files of the package lie below all rooms.
 ORDER = [
-    {
-        "version",
-        "config",
-        "checkpoint",
-        "files",
-        "distributed",
-        "environment",
-        "garbage",
-        "memory",
-        "processes",
-    },
+    {path.stem for path in (ROOT / PACKAGE).glob("[!_]*.py")},
     {"ytvis", "video"},
     {"visualization", "datasets", "evaluation"},
     {"models"},

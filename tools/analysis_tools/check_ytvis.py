@@ -8,11 +8,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
-from mmvis_plugin.files import check_writable, write_json
-from mmvis_plugin.ytvis.checking import check_ytvis
-
 EXAMPLE = """\
 example:
   python tools/analysis_tools/check_ytvis.py data/youtube_vis_2019/train.json \\
@@ -40,6 +35,11 @@ def main() -> None:
     args = parser.parse_args()
     if args.decode and args.images is None:
         parser.error("--decode needs --images")
+    from tqdm import tqdm
+
+    from mmvis_plugin.files import check_writable, write_json
+    from mmvis_plugin.ytvis.checking import check_ytvis
+
     try:
         if args.json:
             check_writable(args.json)
