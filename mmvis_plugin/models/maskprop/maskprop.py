@@ -157,7 +157,7 @@ class MaskProp(VideoSegmentor):
 
         losses = self._detection_losses(key_x, key_samples)
         features = self.propagation_head.frame_features(x, frames)
-        masks, clip_inds = self._masks_in_ground_truth(key_x, key_samples, features.shape[-2:])
+        masks, clip_inds = self._masks_in_ground_truth(key_x, key_samples, self._grid(inputs))
         logits = self.propagation_head(
             features[key_rows], features.unflatten(0, (num_clips, num_frames)), masks, clip_inds
         )
@@ -174,6 +174,11 @@ class MaskProp(VideoSegmentor):
                 targets[at_key],
             )
         return losses
+
+    def _grid(self, frames: Tensor) -> tuple[int, int]:
+        """Height and width in cells of the propagated masks of (..., H, W) frames."""
+        stride = self.propagation_head.stride
+        return tuple(-(-side // stride) for side in frames.shape[-2:])  # rounded up, as features
 
     def _detection_losses(
         self, x: tuple[Tensor, ...], samples: list[DetDataSample]
@@ -231,8 +236,7 @@ class MaskProp(VideoSegmentor):
             instances.masks = roi_masks(detector.roi_head, x, rois, instances.labels)
         else:
             instances.masks = rois.new_zeros((0, 1, 1))
-        stride = self.propagation_head.stride
-        grid = tuple(-(-side // stride) for side in frame.shape[-2:])  # as feature maps, rounded up
+        stride, grid = self.propagation_head.stride, self._grid(frame)
         instances.grid_masks = paste_masks(instances.masks, instances.bboxes, stride, grid)
         distinct = distinct_instances(instances.grid_masks, instances.scores, self.max_overlap)
         picture = frame if self.mask_refiner is not None else None
