@@ -3,7 +3,6 @@
 import argparse
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import threading
@@ -12,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
-from web_requests import Limits, ModelCache, ModelChoice
+from web_limits import Limits, ModelChoice
 
-from mmvis_plugin.apis import list_configs
-from mmvis_plugin.checkpoint import CheckpointError, forbid_unsafe_loading
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+import command_line as cli
 
 EXAMPLES = """examples:
   python demo/web_demo.py
@@ -33,9 +32,7 @@ CLEAN_EVERY = 60  # seconds
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     limits = Limits()
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.make_parser(__doc__, EXAMPLES)
     parser.add_argument(
         "--model",
         nargs="+",
@@ -44,11 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar=("CONFIG", "CHECKPOINT"),
         help="offer this model as well: config, file or name, and weights; repeatable",
     )
-    parser.add_argument(
-        "--device",
-        metavar="NAME",
-        help="where to run, such as cpu or cuda:0 (default: a GPU if there is one)",
-    )
+    cli.add_device(parser)
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -66,25 +59,26 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         ("size", "MB", "size of an upload in megabytes"),
         ("seconds", "S", "length of an upload in seconds"),
         ("frames", "N", "length of an upload in frames"),
+        ("stored", "MB", "sum of the uploads and results that are kept, in megabytes"),
     ):
         default = limits.megabytes if name == "size" else getattr(limits, name)
         parser.add_argument(
             f"--max-{name}",
-            type=int if name == "frames" else float,
+            type=cli.positive if name == "frames" else cli.amount,
             default=default,
             metavar=unit,
             help=f"largest {what} (default: %(default)s)",
         )
     parser.add_argument(
         "--keep",
-        type=int,
+        type=cli.positive,
         default=3600,
         metavar="S",
         help="remove uploads and results after so many seconds (default: %(default)s)",
     )
     parser.add_argument(
         "--max-models",
-        type=int,
+        type=cli.positive,
         default=2,
         metavar="N",
         help="models to keep in memory (default: %(default)s)",
@@ -92,13 +86,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if any(len(model) > 2 for model in args.model):
         parser.error("--model takes a config and at most one checkpoint")
-    if min(args.max_size, args.max_seconds, args.max_frames, args.keep, args.max_models) <= 0:
-        parser.error("--max-size, --max-seconds, --max-frames, --max-models, --keep: 1 or more")
+    for config, *checkpoint in args.model:
+        try:
+            cli.config(config)
+            cli.checkpoint(*checkpoint) if checkpoint else None
+        except argparse.ArgumentTypeError as error:
+            parser.error(f"--model: {error}")
     return args
 
 
 def find_models(extra: list[list[str]]) -> dict[str, ModelChoice]:
     """What can be asked for: configs whose weights are shipped, and those of the command line."""
+    from mmvis_plugin.apis import list_configs
+
     shipped = sorted(
         list_configs(with_weights=True), key=lambda name: (name != DEFAULT_MODEL, name)
     )
@@ -153,18 +153,16 @@ def keep_clean(folder: Path, seconds: float) -> None:
     threading.Thread(target=clean, name="clean", daemon=True).start()
 
 
-def main(argv: list[str] | None = None) -> int:
-    forbid_unsafe_loading()
+def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     web_page = import_page()
-    limits = Limits(args.max_size, args.max_seconds, args.max_frames)
+    from web_requests import ModelCache
+
+    limits = Limits(args.max_size, args.max_seconds, args.max_frames, stored=args.max_stored)
     choices = find_models(args.model)
     if not choices:
-        print("error: no weights are shipped here: name a model (--model)", file=sys.stderr)
-        return 1
+        raise ValueError("no weights are shipped here: name a model (--model)")
     models = ModelCache(choices, args.device, args.max_models)
-    # A server is stopped by this signal: the visitors' files are to be removed then too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # A folder of this server alone, which nobody else on this machine can look into.
     cache = os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="mmvis_web_")
     try:
@@ -174,13 +172,9 @@ def main(argv: list[str] | None = None) -> int:
         keep_clean(Path(cache), args.keep)
         page = web_page.build_page(choices, models, limits, args.max_models)
         web_page.launch(page, limits, args.host, args.port)
-    except (OSError, ValueError, CheckpointError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     finally:
         shutil.rmtree(cache, ignore_errors=True)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    cli.run(main)

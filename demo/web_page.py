@@ -5,28 +5,24 @@ What a request does is in web_requests.py, the command line in web_demo.py.
 
 import logging
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import gradio as gr
+from gradio.utils import get_upload_folder
 from gradio_client.utils import is_http_url_like
-from web_requests import (
-    MEGABYTE,
-    TABLE,
-    Limits,
-    ModelCache,
-    ModelChoice,
-    Outcome,
-    RequestError,
-    segment_upload,
-)
+from web_limits import MEGABYTE, Limits, ModelChoice, RequestError, require_room
+from web_requests import TABLE, ModelCache, Outcome, segment_upload
 
 from mmvis_plugin.apis import VideoError
 
 WEBCAM = {"video": {"width": {"ideal": 1280}, "height": {"ideal": 720}}}
 QUEUE = 16  # requests that wait at most
+# What went wrong with one video is no news when the next one is there.
+CLOSE_MESSAGES = "() => document.querySelectorAll('.toast-close').forEach(b => b.click())"
 UPDATE_EVERY = 0.25  # seconds between two reports of progress
 
 logger = logging.getLogger("web_demo")
@@ -60,9 +56,21 @@ def build_page(
     """
 
     def respond(upload, model, score_thr, progress=gr.Progress()):  # noqa: B008 Gradio's way
-        with tempfile.TemporaryDirectory(prefix="mmvis_request_") as folder:
-            steps = segment_upload(upload, model, score_thr, models, limits, Path(folder))
-            yield from show(explain_errors(steps), progress)
+        # In Gradio's folder, where it leaves files as they are: elsewhere it would copy them to an
+        # address made of their content.
+        folder = Path(tempfile.mkdtemp(prefix="result_", dir=cache))
+        try:
+            yield from show(explain_errors(work(upload, model, score_thr, folder)), progress)
+        except BaseException:  # of a visitor who leaves, too
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+    def work(upload, model, score_thr, folder):
+        require_room(cache, limits)
+        yield from segment_upload(upload, model, score_thr, models, limits, folder)
+
+    cache = Path(get_upload_folder())
+    cache.mkdir(parents=True, exist_ok=True)
 
     with gr.Blocks(title="Video instance segmentation", analytics_enabled=False) as page:
         gr.Markdown(f"# Video instance segmentation\nVideos of {limits}.")
@@ -78,7 +86,7 @@ def build_page(
                 take_in = without_addresses(upload.async_move_resource_to_block_cache)
                 upload.async_move_resource_to_block_cache = take_in
                 model = gr.Dropdown([*choices], label="Method and weights")
-                score_thr = gr.Slider(0, 1, 0.3, step=0.05, label="Least score shown")
+                score_thr = gr.Slider(0, 1, 0.3, step=0.05, label="Minimum score")
                 start = gr.Button("Segment", variant="primary")
                 stop = gr.Button("Cancel")
             with gr.Column():
@@ -100,6 +108,7 @@ def build_page(
             api_name="segment",
         )
         stop.click(None, cancels=[running])
+        upload.change(None, js=CLOSE_MESSAGES)
     return page.queue(max_size=QUEUE)
 
 

@@ -6,15 +6,18 @@ Nothing here knows of the page (web_demo.py) or of who asks.
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import NamedTuple
 
 import av
+from web_limits import MEGABYTE, Limits, ModelChoice, RequestError
 
 from mmvis_plugin.apis import CSVSink, JSONSink, VideoSink, VideoStream, VISInferencer
+from mmvis_plugin.video.containers import find_film, open_container
 from mmvis_plugin.visualization.timeline import (
     plot_timeline,
     read_rows,
@@ -22,7 +25,6 @@ from mmvis_plugin.visualization.timeline import (
     write_timeline,
 )
 
-MEGABYTE = 10**6
 # Containers that hold one video each. FFmpeg also reads playlists, which name further files of
 # this machine and of the network: an upload must not.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf"
@@ -36,40 +38,6 @@ TABLE = {
     "Frames": "length",
     "Mean area (pixels)": "mean_area",
 }
-
-
-class RequestError(ValueError):
-    """A request is refused; the message is for the one who asks."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds on an upload.
-
-    Attributes:
-        megabytes: Size of the file.
-        seconds: Length of the video.
-        frames: Number of its frames.
-        pixels: Height times width of a frame.
-    """
-
-    megabytes: float = 50
-    seconds: float = 30
-    frames: int = 900
-    pixels: int = 1920 * 1088
-
-    def __str__(self) -> str:
-        return (
-            f"up to {self.megabytes:g} MB, {self.seconds:g} seconds, {self.frames} frames and "
-            f"{self.pixels / 1e6:.1f} megapixels"
-        )
-
-
-class ModelChoice(NamedTuple):
-    """A model that can be asked for: config, file or name, and checkpoint if not the shipped."""
-
-    config: str
-    checkpoint: str | None = None
 
 
 @dataclass
@@ -223,15 +191,19 @@ def check_upload(path: Path, limits: Limits) -> None:
     """
     if path.stat().st_size > limits.megabytes * MEGABYTE:
         raise RequestError(f"The file is too large: {limits} are allowed here.")
-    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+    options = {
+        "format_whitelist": CONTAINERS,
+        "protocol_whitelist": "file",
+        "max_pixels": str(limits.pixels),  # FFmpeg reserves no memory for more
+    }
     try:
-        with av.open(str(path), container_options=options) as container:
-            if not container.streams.video:
+        with open_container(str(path), options=options) as container:
+            stream = find_film(container)
+            if stream is None:
                 raise RequestError("There is no video in this file.")
-            stream = container.streams.video[0]
             seconds = (container.duration or 0) / av.time_base
-            num_frames = stream.frames
             num_pixels = stream.width * stream.height if stream.codec_context else 0
+            num_frames = stream.frames or count_packets(container, stream, limits.frames + 1)
     except av.error.FFmpegError as error:
         raise RequestError(
             "This is not a video, it is damaged, or it is of a kind that is not read here "
@@ -241,6 +213,16 @@ def check_upload(path: Path, limits: Limits) -> None:
         raise too_long(limits)
     if num_pixels > limits.pixels:
         raise too_large(limits)
+
+
+def count_packets(container, stream, most: int) -> int:
+    """Number of a video's packets (each a frame) up to a bound or the first that is damaged."""
+    packets = (packet for packet in container.demux(stream) if packet.size)
+    number = 0
+    with suppress(av.error.FFmpegError):
+        for number, _ in enumerate(islice(packets, most), 1):
+            pass
+    return number
 
 
 def too_large(limits: Limits) -> RequestError:
@@ -264,4 +246,7 @@ def summarize(video: VideoStream, num_frames: int, num_tracks: int, score_thr: f
         summary += f": nothing scored {score_thr:g} or more"
     if video.num_broken:
         summary += f"; {video.num_broken} frames cannot be decoded and are left out"
+    missing = (video.num_frames or 0) - video.num_broken - num_frames
+    if missing > 0:
+        summary += f"; the file is incomplete: {missing} further frames are missing"
     return summary + "."

@@ -22,6 +22,7 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+import web_limits
 import web_requests as web
 from fake_segmentor import make_frame, write_inputs
 
@@ -32,7 +33,7 @@ gradio_client = pytest.importorskip("gradio_client", reason="needs the extra [we
 web_demo = importlib.import_module("web_demo")
 web_page = importlib.import_module("web_page")
 
-LIMITS = web.Limits(megabytes=2, seconds=60, frames=2000)
+LIMITS = web_limits.Limits(megabytes=2, seconds=60, frames=2000)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
@@ -41,7 +42,7 @@ class Server:
 
     def __init__(self, folder):
         self.cache = Path(os.environ["GRADIO_TEMP_DIR"])
-        choice = web.ModelChoice(*map(str, write_inputs(folder, score=0.9)))
+        choice = web_limits.ModelChoice(*map(str, write_inputs(folder, score=0.9)))
         models = web.ModelCache({"red": choice}, "cpu", 1)
         self.page = web_page.build_page({"red": choice}, models, LIMITS, at_once=1)
         _, self.url, _ = web_page.launch(
@@ -265,12 +266,20 @@ class TestCommandLine:
     def test_model_that_cannot_be_loaded_is_told_at_the_start(self, capsys, monkeypatch, tmp_path):
         monkeypatch.setenv("GRADIO_TEMP_DIR", "")
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-        monkeypatch.setattr(web_demo, "list_configs", lambda with_weights: [])
-        assert web_demo.main(["--model", "nothing.py"]) == 1
-        assert "nothing.py" in capsys.readouterr().err
-        assert list(tmp_path.iterdir()) == []
-        assert web_demo.main([]) == 1
-        assert "name a model" in capsys.readouterr().err
+        monkeypatch.setattr("mmvis_plugin.apis.list_configs", lambda with_weights: [])
+        (config := tmp_path / "broken.py").write_text("model = 3")
+        (temporary := tmp_path / "temporary").mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+        for args, message in (
+            (["--model", "nothing.py"], "nothing.py"),
+            (["--model", str(config)], "broken.py"),
+            ([], "name a model"),
+        ):
+            with pytest.raises(SystemExit) as stop:
+                web_demo.cli.run(lambda args=args: web_demo.main(args))
+            assert stop.value.code in (1, 2)
+            assert message in capsys.readouterr().err
+            assert list(temporary.iterdir()) == []
 
 
 @pytest.fixture(scope="module")

@@ -8,17 +8,18 @@ import av
 import cv2
 import numpy as np
 import pytest
+import web_limits
 import web_requests as web
 from fake_segmentor import make_frame, write_file, write_inputs
 
 from mmvis_plugin.apis import VideoReader, VideoWriter, VISInferencer
 
-LIMITS = web.Limits(megabytes=1, seconds=5, frames=100, pixels=200 * 200)
+LIMITS = web_limits.Limits(megabytes=1, seconds=5, frames=100, pixels=200 * 200)
 
 
 @pytest.fixture
 def models(tmp_path):
-    choice = web.ModelChoice(*map(str, write_inputs(tmp_path, score=0.9)))
+    choice = web_limits.ModelChoice(*map(str, write_inputs(tmp_path, score=0.9)))
     return web.ModelCache({"red": choice}, "cpu", 1)
 
 
@@ -45,7 +46,7 @@ def segment(upload, models, folder, limits=LIMITS, score_thr=0.3, model="red"):
 
 
 def refused(match, *args, **settings):
-    with pytest.raises(web.RequestError, match=match):
+    with pytest.raises(web_limits.RequestError, match=match):
         segment(*args, **settings)
 
 
@@ -90,8 +91,8 @@ class TestGoodVideo:
         monkeypatch.setattr(web, "plot_timeline", lambda *a: rates.append(a[2]) or plot(*a))
         assert segment(path, models, folder)[-1].summary.startswith("12 frames of 90 x 70")
         assert rates == [pytest.approx(12 / 1.101)]  # the last frame's duration is not known
-        refused("too long", path, models, folder, web.Limits(frames=11))
-        refused("too long", path, models, folder, web.Limits(seconds=1))
+        refused("too long", path, models, folder, web_limits.Limits(frames=11))
+        refused("too long", path, models, folder, web_limits.Limits(seconds=1))
 
 
 def write_recording(path, count):
@@ -133,7 +134,7 @@ class TestRefusals:
         monkeypatch.setattr(web.ModelCache, "borrow", fail)
 
     def test_file_too_large(self, video, models, folder, monkeypatch):
-        limits = web.Limits(megabytes=video.stat().st_size / web.MEGABYTE)
+        limits = web_limits.Limits(megabytes=video.stat().st_size / web_limits.MEGABYTE)
         web.check_upload(video, limits)
         with open(video, "ab") as file:
             file.write(b"\0")
@@ -143,16 +144,45 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "limits, message",
         [
-            (web.Limits(seconds=1.1), "too long: up to 50 MB, 1.1 seconds, 900 frames"),
-            (web.Limits(frames=11), "too long"),
-            (web.Limits(pixels=90 * 70 - 1), "picture is too large"),
+            (web_limits.Limits(seconds=1.1), "too long: up to 50 MB, 1.1 seconds, 900 frames"),
+            (web_limits.Limits(frames=11), "too long"),
+            (web_limits.Limits(pixels=90 * 70 - 1), "picture is too large"),
         ],
     )
     def test_too_much_by_the_header(self, video, models, folder, limits, message):
         refused(message, video, models, folder, limits)
 
     def test_just_within_the_limits(self, video):
-        web.check_upload(video, web.Limits(seconds=1.2, frames=12, pixels=90 * 70))
+        web.check_upload(video, web_limits.Limits(seconds=1.2, frames=12, pixels=90 * 70))
+
+    def test_frames_are_counted_where_the_header_has_no_number(self, folder):
+        path = folder / "many.mkv"
+        write_file(path, 40)
+        web.check_upload(path, web_limits.Limits(frames=40))
+        with pytest.raises(web_limits.RequestError, match="too long"):
+            web.check_upload(path, web_limits.Limits(frames=39))
+
+    def test_a_truncated_upload_is_told(self, models, folder, tmp_path):
+        path = tmp_path / "cut.mp4"
+        with VideoWriter(path, 10, (90, 70)) as writer:
+            for number in range(40):
+                writer.write(make_frame(number))
+        data = path.read_bytes()
+        start = data.index(b"mdat")
+        path.write_bytes(data[: start + (len(data) - start) // 2])
+        outcome = segment(path, models, folder)[-1]
+        number = int(outcome.summary.split()[0])
+        assert 5 < number < 40
+        assert f"the file is incomplete: {40 - number} further frames are" in outcome.summary
+
+    def test_uploads_are_bounded_in_sum(self, tmp_path):
+        limits = web_limits.Limits(stored=0.001)
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "one.mp4").write_bytes(bytes(1000))
+        web_limits.require_room(tmp_path, limits)
+        (tmp_path / "two.mp4").write_bytes(b"1")
+        with pytest.raises(web_limits.RequestError, match="try again later"):
+            web_limits.require_room(tmp_path, limits)
 
     def test_no_upload(self, models, folder):
         refused("no video yet", None, models, folder)
@@ -213,7 +243,7 @@ class TestFailures:
 
     def test_header_that_promises_less_than_there_is(self, video, models, folder, monkeypatch):
         monkeypatch.setattr(web, "check_upload", lambda path, limits: None)
-        refused("too long", video, models, folder, web.Limits(frames=11))
+        refused("too long", video, models, folder, web_limits.Limits(frames=11))
         assert all(".partial" in path.name for path in folder.iterdir())
 
     def test_visitor_who_leaves(self, video, models, folder):
@@ -238,7 +268,7 @@ class TestModelCache:
             return config
 
         monkeypatch.setattr(web, "VISInferencer", load)
-        choices = {name: web.ModelChoice(name) for name in ("a", "b", "c", "bad")}
+        choices = {name: web_limits.ModelChoice(name) for name in ("a", "b", "c", "bad")}
         return web.ModelCache(choices, "cpu", 2)
 
     def use(self, cache, *names):

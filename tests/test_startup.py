@@ -1,0 +1,60 @@
+"""What starting costs: help without PyTorch, and an import that loads what it needs only."""
+
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# Scripts that read their arguments before they import anything large.
+SCRIPTS = ("demo/video_demo.py", "demo/web_demo.py", "tools/train.py", "tools/test.py")
+
+
+def processor_seconds(*command):
+    """Processor seconds of a program (median of 3), and what it printed last."""
+    code = (
+        "import json, resource, subprocess, sys; "
+        "out = subprocess.run(sys.argv[1:], check=True, capture_output=True, text=True).stdout; "
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN); "
+        "print(json.dumps([used.ru_utime + used.ru_stime, out]))"
+    )
+    runs = [
+        json.loads(subprocess.check_output([sys.executable, "-c", code, *command], cwd=ROOT))
+        for _ in range(3)
+    ]
+    return statistics.median(seconds for seconds, _ in runs), runs[0][1]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_costs_less_than_half_a_second(script):
+    seconds, text = processor_seconds(sys.executable, script, "--help")
+    assert text.startswith("usage: ") and seconds < 0.5
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_arguments_are_read_before_torch_is_loaded(script):
+    code = (
+        "import runpy, sys; sys.path.insert(0, sys.argv[1].rpartition('/')[0]); "
+        "script = runpy.run_path(sys.argv[1]); "
+        "sys.argv = [sys.argv[1], '--help']\n"
+        "try: script['main']()\n"
+        "except SystemExit: pass\n"
+        "print('torch' in sys.modules, 'mmengine' in sys.modules)"
+    )
+    out = subprocess.check_output([sys.executable, "-c", code, script], cwd=ROOT, text=True)
+    assert out.splitlines()[-1] == "False False"
+
+
+def test_the_package_loads_and_costs_little_beyond_mmdet():
+    code = "import sys, {}; print(*{{m.partition('.')[0] for m in sys.modules}})"
+    names = {}
+    seconds = {}
+    for module in ("mmdet.models", "mmvis_plugin"):
+        seconds[module], out = processor_seconds(sys.executable, "-c", code.format(module))
+        names[module] = set(out.split())
+    added = names["mmvis_plugin"] - names["mmdet.models"]
+    assert not added & {"av", "matplotlib", "numba", "gradio"}
+    assert seconds["mmvis_plugin"] < seconds["mmdet.models"] + 0.3
