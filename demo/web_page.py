@@ -5,8 +5,8 @@ What a request does is in web_requests.py, the command line in web_demo.py.
 
 import logging
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,7 +58,8 @@ def build_page(
     def respond(upload, model, score_thr, progress=gr.Progress()):  # noqa: B008 Gradio's way
         # In Gradio's folder, where it leaves files as they are: elsewhere it would copy them to an
         # address made of their content.
-        folder = Path(tempfile.mkdtemp(prefix="result_", dir=cache))
+        folder = cache / secrets.token_hex(32)
+        folder.mkdir(mode=0o700)
         try:
             yield from show(explain_errors(work(upload, model, score_thr, folder)), progress)
         except BaseException:  # of a visitor who leaves, too

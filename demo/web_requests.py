@@ -177,7 +177,9 @@ def segment_upload(
     rate = num_frames / sum(result.timing)
     write_timeline(plot_timeline(bars, num_frames, float(rate)), timeline)
     summary = summarize(video, num_frames, len(bars), score_thr)
-    yield Outcome(summary, painted, timeline, read_table(table), tracks)
+    rows = read_table(table)
+    table.unlink()  # the page shows it; nobody is given the file
+    yield Outcome(summary, painted, timeline, rows, tracks)
 
 
 def check_upload(path: Path, limits: Limits) -> None:
@@ -220,8 +222,8 @@ def count_packets(container, stream, most: int) -> int:
     packets = (packet for packet in container.demux(stream) if packet.size)
     number = 0
     with suppress(av.error.FFmpegError):
-        for number, _ in enumerate(islice(packets, most), 1):
-            pass
+        for _ in islice(packets, most):
+            number += 1
     return number
 
 

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# Scripts that read their arguments before they import anything large.
-SCRIPTS = ("demo/video_demo.py", "demo/web_demo.py", "tools/train.py", "tools/test.py")
+SCRIPTS = [
+    str(path.relative_to(ROOT))
+    for folder in ("tools", "demo")
+    for path in sorted((ROOT / folder).rglob("*.py"))
+    if "import command_line" in path.read_text() and "__main__" in path.read_text()
+]
 
 
 def processor_seconds(*command):
@@ -26,6 +30,10 @@ def processor_seconds(*command):
         for _ in range(3)
     ]
     return statistics.median(seconds for seconds, _ in runs), runs[0][1]
+
+
+def test_the_demos_are_among_the_scripts():
+    assert {"demo/video_demo.py", "demo/web_demo.py"} <= set(SCRIPTS)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -169,6 +169,12 @@ class TestPrivacy:
             for name in (path.name, f"{hashlib.sha256(content).hexdigest()}/{path.name}"):
                 assert server.get(server.cache / name).status_code in (403, 404)
 
+    def test_each_request_has_an_address_of_its_own(self, server, first, tmp_path):
+        before = files_in(server.cache)
+        segment(server.client(tmp_path), first[0])
+        added = {path.name for path in files_in(server.cache) - before}
+        assert added >= {"private_tracks.mp4", "private_tracks.json", "private_timeline.png"}
+
     def test_nothing_lists_them(self, server, first, tmp_path):
         _, files = first
         parents = {path.parent for path in files}
@@ -206,8 +212,14 @@ class TestPrivacy:
         with pytest.raises(Exception, match="Addresses are not fetched"):
             server.client(tmp_path).predict(upload, "red", 0.3, api_name="/segment")
 
-    def test_nothing_is_left_beside_the_cache(self, server, first):
-        assert not list(server.cache.parent.glob("mmvis_request_*"))
+    def test_a_request_that_fails_leaves_nothing(self, server, tmp_path):
+        damaged = write_video(tmp_path / "damaged.mp4")
+        data = damaged.read_bytes()
+        damaged.write_bytes(data[: data.index(b"mdat") + 4])
+        with pytest.raises(Exception, match=r"damaged\.mp4"):
+            segment(server.client(tmp_path), damaged)
+        left = {path.name for path in files_in(server.cache) if "damaged" in path.name}
+        assert left == {"damaged.mp4"}
 
     def test_files_go_when_their_time_is_over(self, server, first, monkeypatch):
         web_demo.remove_old_files(server.cache, 3600)

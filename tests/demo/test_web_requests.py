@@ -66,7 +66,7 @@ class TestGoodVideo:
         assert len(entry["segmentations"]) == 12 and entry["category_id"] == 2
         assert (cv2.imread(str(outcome.timeline)) < 128).any()
         files = {path.name for path in folder.iterdir()}
-        endings = ("_tracks.mp4", "_tracks.json", "_tracks.csv", "_timeline.png")
+        endings = ("_tracks.mp4", "_tracks.json", "_timeline.png")
         assert files == {f"clip{ending}" for ending in endings}
 
     def test_threshold_counts_for_picture_and_table(self, video, models, folder):
@@ -77,6 +77,19 @@ class TestGoodVideo:
             assert reader.num_frames == 12
         # The official format has all scores.
         assert len(json.loads(outcome.tracks.read_text())) == 1
+
+    def test_a_truncated_upload_is_told(self, models, folder, tmp_path):
+        path = tmp_path / "cut.mp4"
+        with VideoWriter(path, 10, (90, 70)) as writer:
+            for number in range(40):
+                writer.write(make_frame(number))
+        data = path.read_bytes()
+        start = data.index(b"mdat")
+        path.write_bytes(data[: start + (len(data) - start) // 2])
+        outcome = segment(path, models, folder)[-1]
+        number = int(outcome.summary.split()[0])
+        assert 5 < number < 40
+        assert f"the file is incomplete: {40 - number} further frames are" in outcome.summary
 
     def test_a_broken_frame_is_told(self, video, models, folder, monkeypatch):
         monkeypatch.setattr(web.VideoStream, "num_broken", 1)
@@ -161,19 +174,6 @@ class TestRefusals:
         web.check_upload(path, web_limits.Limits(frames=40))
         with pytest.raises(web_limits.RequestError, match="too long"):
             web.check_upload(path, web_limits.Limits(frames=39))
-
-    def test_a_truncated_upload_is_told(self, models, folder, tmp_path):
-        path = tmp_path / "cut.mp4"
-        with VideoWriter(path, 10, (90, 70)) as writer:
-            for number in range(40):
-                writer.write(make_frame(number))
-        data = path.read_bytes()
-        start = data.index(b"mdat")
-        path.write_bytes(data[: start + (len(data) - start) // 2])
-        outcome = segment(path, models, folder)[-1]
-        number = int(outcome.summary.split()[0])
-        assert 5 < number < 40
-        assert f"the file is incomplete: {40 - number} further frames are" in outcome.summary
 
     def test_uploads_are_bounded_in_sum(self, tmp_path):
         limits = web_limits.Limits(stored=0.001)
