@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmvis_plugin.visualization import labels
 from mmvis_plugin.visualization.labels import (
     font_size,
     place_label,
@@ -103,3 +106,47 @@ def test_text_that_does_not_fit_gets_shorter():
     for width in range(text_width("12", 10), 120, 3):
         assert text_width(text(width), 10) <= width
     assert text_height(20) > text_height(10)
+
+
+@pytest.fixture
+def system_fonts(monkeypatch):
+    """Function that puts these fonts on this machine, besides the default one."""
+
+    def install(*paths):
+        labels._find_font.cache_clear()
+        monkeypatch.setattr("matplotlib.font_manager.findSystemFonts", lambda: [*paths])
+
+    yield install
+    labels._find_font.cache_clear()
+
+
+def test_letters_that_the_default_font_lacks_are_written_in_another(system_fonts, tmp_path):
+    text = "\N{MATHEMATICAL BOLD FRAKTUR CAPITAL A}"
+    stix = Path(labels.default_font()).with_name("STIXGeneral.ttf")
+    (damaged := tmp_path / "damaged.ttf").write_bytes(b"no font")
+    system_fonts(str(damaged), str(stix))
+    assert labels.font_file("cow 1") == labels.font_file("K\xf6nig") == labels.default_font()
+    assert labels.font_file(text) == str(stix)
+    shown, missing = labels.render_text(text, 40), labels.render_text("\uffff", 40)
+    assert shown.max() == 1 and shown.shape[0] == labels.text_height(40)
+    assert shown.shape != missing.shape or np.abs(shown - missing).max() > 0.5
+
+
+def test_letters_that_no_font_has_are_told_once(system_fonts, caplog):
+    system_fonts()
+    for _ in range(3):
+        assert labels.font_file("\u884c\u4eba") == labels.default_font()
+    (record,) = caplog.records
+    assert "\u4eba\u884c" in record.getMessage() and "font" in record.getMessage()
+
+
+def test_a_font_that_is_named_is_used():
+    serif = str(Path(labels.default_font()).with_name("DejaVuSerif.ttf"))
+    assert labels.font_file("\u884c", serif) == serif
+    assert labels.text_width("cow", 40, serif) != labels.text_width("cow", 40)
+    canvas = np.zeros((60, 200, 3), np.uint8)
+    labels.write_label(canvas, "cow", (0, 0), 40, (0, 0, 0), serif)
+    letters = labels.render_text("cow", 40, serif)
+    height, width = letters.shape[:2]
+    drawn = canvas[:height, :width].astype(float) / 255
+    np.testing.assert_allclose(drawn, np.broadcast_to(letters, drawn.shape), atol=0.01)

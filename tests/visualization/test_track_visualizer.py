@@ -244,3 +244,11 @@ def test_label_covers_less_of_an_enlarged_picture():
         assert rows.max() - rows.min() + 1 >= 8
         covered.append((columns.max() - columns.min() + 1) / changed.shape[1])
     assert covered[0] > 0.5 and covered[1] < 0.5 * covered[0] and covered[2] < 0.35
+
+
+@pytest.mark.parametrize(
+    ("size", "times"),
+    [((64, 48), 6), ((640, 480), 1), ((4000, 2), 1), ((1, 1), 256)],
+)
+def test_small_frames_are_enlarged_and_thin_ones_not_without_end(size, times):
+    assert track_visualizer.default_enlargement(size) == times
