@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import Compose
@@ -65,22 +66,27 @@ class ModelRun:
             timing: When the frame is shown, if known; handed on with the result.
 
         Raises:
-            ValueError: If it is not a uint8 array of shape (H, W, 3).
+            ValueError: If it is not a uint8 array of shape (H, W, 3), or too thin to be resized.
         """
         check_frame(image, number)
         height_width = image.shape[:2]
-        packed = self._pipeline(
-            dict(
-                img=[image],
-                img_id=[number],
-                img_path=[""],
-                img_shape=[height_width],
-                ori_shape=[height_width],
-                frame_id=[number],
-                video_id=[0],
-                video_length=[1],
-            )
+        described = dict(
+            img=[image],
+            img_id=[number],
+            img_path=[""],
+            img_shape=[height_width],
+            ori_shape=[height_width],
+            frame_id=[number],
+            video_id=[0],
+            video_length=[1],
         )
+        try:
+            packed = self._pipeline(described)
+        except cv2.error as error:  # of a side that is rounded to nothing
+            height, width = height_width
+            raise ValueError(
+                f"frame {number}: {width} x {height} pixels cannot be resized for this model"
+            ) from error
         return PreparedFrame(image, timing, packed["inputs"], packed["data_samples"][0])
 
     def results(

@@ -116,6 +116,11 @@ def test_bad_frame_is_named(model, bad):
         list(SegmentedVideo(model, [make_frame(0), bad]))
 
 
+def test_a_frame_too_thin_for_the_model_is_named(model):
+    with pytest.raises(ValueError, match="frame 0: 4000 x 2 pixels cannot be resized"):
+        list(SegmentedVideo(model, [np.zeros((2, 4000, 3), np.uint8)]))
+
+
 def test_lost_and_repeated_results_are_an_error(model, monkeypatch):
     monkeypatch.setattr(model, "finish", lambda state: ([], None))
     with pytest.raises(RuntimeError, match="last 3 frames"):
