@@ -22,6 +22,7 @@ from scripts import SHAPES_VERSION
 from mmvis_plugin.config import dataset_configs, pretrained_weights, remove_pretrained
 from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
 from mmvis_plugin.models import STMaskHead, VideoSegmentor
+from mmvis_plugin.models.maskprop.refinement import MaskRefiner
 from mmvis_plugin.models.mssts.decoder import SeqFormerDecoder
 from mmvis_plugin.models.mssts.mask_head import SeqFormerMaskHead
 
@@ -355,6 +356,8 @@ def be_confident(model):
             module.weight.data.zero_()
         if name.endswith(("fc_cls", "conv_logits")):
             module.bias.data[0] = 6
+        if isinstance(module, MaskRefiner):
+            module.predict.bias.data.fill_(6)
         if isinstance(module, SeqFormerDecoder):
             for branch in module.class_branches:
                 branch.weight.data.zero_()
