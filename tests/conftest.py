@@ -11,6 +11,12 @@ def pytest_addoption(parser):
     parser.addoption(
         "--kills", type=int, default=3, help="how often test_kills.py kills a training"
     )
+    parser.addoption(
+        "--malformed", type=int, default=105, help="how many inputs test_malformed.py damages"
+    )
+    parser.addoption(
+        "--malformed-first", type=int, default=0, help="number of its first case, a seed"
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -11,35 +11,12 @@ import command_line
 import pytest
 import torch
 from scripts import SHAPES_VERSION, load_script
+from toy_config import write_toy_config
 
 from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
 
 ROOT = Path(__file__).resolve().parents[2]
 TASK = Path(__file__).parent
-
-TOY_CONFIG = """
-_base_ = [
-    "{root}/configs/_base_/default_runtime.py",
-    "{root}/configs/_base_/schedules/{schedule}.py",
-]
-custom_imports = dict(imports=["mmvis_plugin", "toy_task"], allow_failed_imports=False)
-model = dict(type="ToyModel")
-train_dataloader = dict(
-    batch_size=2,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type="{sampler}"),
-    dataset=dict(type="ToyVideos"),
-)
-val_dataloader = dict(
-    batch_size=1, sampler=dict(type="DefaultSampler", shuffle=False), dataset=dict(type="ToyVideos")
-)
-test_dataloader = val_dataloader
-val_evaluator = dict(type="ToyMetric")
-test_evaluator = val_evaluator
-default_hooks = dict(logger=dict(interval=1))
-log_processor = dict(window_size=1)
-"""
 
 
 @pytest.fixture
@@ -47,10 +24,7 @@ def toy_config(tmp_path):
     """Function that writes a config of the toy task on the project's own base configs."""
 
     def write(extra="", schedule="schedule_shapes", sampler="InfiniteKeyFrameSampler"):
-        path = tmp_path / "toy.py"
-        text = TOY_CONFIG.format(root=ROOT, schedule=schedule, sampler=sampler)
-        path.write_text(text + extra)
-        return path
+        return write_toy_config(tmp_path / "toy.py", extra, schedule, sampler)
 
     return write
 
