@@ -311,7 +311,8 @@ def category_ids(checkpoint: dict[str, Any]) -> tuple[int, ...]:
 
 def _stated_classes(checkpoint: dict[str, Any]) -> Any:
     meta = checkpoint.get("meta") or {}
-    return _dataset_meta(checkpoint).get("classes") or meta.get("CLASSES") or ()
+    stated = _dataset_meta(checkpoint).get("classes"), meta.get("CLASSES")
+    return next((names for names in stated if names is not None), ())
 
 
 def dataset_version(checkpoint: dict[str, Any]) -> int:
@@ -377,7 +378,8 @@ def _is_finite(tensor: torch.Tensor) -> bool:
 
 def _fault_of_meta(checkpoint: dict[str, Any]) -> str | None:
     for place, parent in (("meta", checkpoint), ("dataset_meta", checkpoint.get("meta") or {})):
-        if not isinstance(parent.get(place) or {}, dict):
+        # Not by its truth: an empty tensor has none.
+        if not isinstance(parent.get(place), dict | None):
             return f"has a {type(parent[place]).__name__} as its {place}, not a dict"
     names, ids = _stated_classes(checkpoint), _dataset_meta(checkpoint).get("category_ids")
     return _fault_of_names(names) or _fault_of_ids(ids)

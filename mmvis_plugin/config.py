@@ -124,6 +124,8 @@ def _read(path: str | os.PathLike) -> Config:
         with tempfile.TemporaryDirectory() as folder:
             cfg = Config.fromfile(_with_moved_bases(file, Path(folder)))
     except SyntaxError as error:
+        if error.lineno is None:  # as for a zero byte
+            raise ConfigError(f"{path} cannot be read as a config: {error.msg}") from error
         source = linecache.getline(str(file), error.lineno)
         own = source.strip() == (error.text or source).strip()
         line = f"line {error.lineno}" if own else f"line {error.lineno} of one of its bases"
@@ -233,7 +235,8 @@ def naming_settings(cfg: Config, options: dict[str, Any] | None = None) -> Itera
     except ConfigError:
         raise
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
-        problems = _wrong_settings(cfg, str(error))
+        place = f"{cfg.filename}: " if cfg.filename else ""
+        problems = [f"{place}{problem}" for problem in _wrong_settings(cfg, str(error))]
         if not problems and options:
             given = " ".join(f"{name}={value}" for name, value in options.items())
             where = traceback.extract_tb(error.__traceback__)[-1]

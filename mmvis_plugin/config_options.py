@@ -300,7 +300,8 @@ def _require_value(option: str, value: Any, old: Any, annotation: Any) -> None:
     if trusted and not fits(value, annotation):
         raise ConfigError(f"option {option}: {value!r} is not {_words(annotation)}")
     number = isinstance(old, int | float) and isinstance(value, str | dict)
-    settings = isinstance(old, dict) and isinstance(value, str | int | float)
+    several = isinstance(value, list | tuple) and all(isinstance(v, dict) for v in value)
+    settings = isinstance(old, dict) and not (isinstance(value, dict | None) or several)
     if number or settings:
         kind = "settings, one by one" if settings else f"a number, such as {old}"
         raise ConfigError(f"option {option}: {value!r} is not {kind}")

@@ -13,6 +13,7 @@ from mmdet.structures import DetDataSample, TrackDataSample
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from mmvis_plugin.config import naming_settings
 from mmvis_plugin.video import FrameTiming, check_frame
 
 from .models import streaming_pipeline
@@ -53,7 +54,8 @@ class ModelRun:
         self._model = model
         self._autocast = autocast
         self._channels_last = channels_last
-        self._pipeline = Compose(streaming_pipeline(model.cfg))
+        with naming_settings(model.cfg):
+            self._pipeline = Compose(streaming_pipeline(model.cfg))
 
     def prepare(
         self, image: np.ndarray, number: int, timing: FrameTiming | None = None

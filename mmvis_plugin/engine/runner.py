@@ -23,6 +23,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mmvis_plugin.checkpoint import fill_model, is_url, load_checkpoint_safely
+from mmvis_plugin.config import ConfigError
 from mmvis_plugin.files import write_text
 from mmvis_plugin.processes import start_worker
 
@@ -98,6 +99,20 @@ class VISRunner(Runner):
         return built
 
     # --- weights ---
+
+    def build_param_scheduler(self, scheduler):
+        """Build the schedules of the learning rate.
+
+        Args:
+            scheduler: Their configs; see MMEngine.
+
+        Raises:
+            ConfigError: An argument has a value that its schedule refuses.
+        """
+        try:
+            return super().build_param_scheduler(scheduler)
+        except ValueError as error:
+            raise ConfigError(f"param_scheduler: {error}") from error
 
     def _init_model_weights(self) -> None:
         with quiet(self.logger):

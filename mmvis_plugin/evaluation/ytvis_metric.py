@@ -47,11 +47,13 @@ class YTVISMetric(BaseMetric):
     of that; the figures come from all of them together. Results that are written are gathered too:
     the file is one list in the order of the videos, which one process has to write.
 
-    A track's class and score are those of the sample's ``pred_tracks``, if it has them; otherwise
-    the class that most of its frames say (of equals the first in the list) and the mean of their
-    scores. A frame with an empty mask is one in which the object is absent. Classes are found in
-    the annotation file by their name; categories that are not among the dataset's classes are not
-    scored.
+    Where a sample has ``pred_tracks``, each of its rows is a track, with the row's class and score;
+    an identity may have a row for each of several classes, and one without a row is dropped.
+    Otherwise a track has the class of most of its frames (of equals the first in the list) and the
+    mean of their scores. A track is present in every frame that lists it, also with an empty mask:
+    that frame counts for its class and score, as in the methods' original code. Classes are found
+    in the annotation file by their name; categories that are not among the dataset's classes are
+    not scored.
 
     An annotation file without annotations (the official validation and test sets) cannot be scored:
     the results are then written for the benchmark's server and no figures are returned.
@@ -312,7 +314,7 @@ class _VideoTracks:
         self.facts = facts
         self.frames: set[int] = set()
         self.observations: dict[int, list[tuple]] = {}  # id: (frame, label, score, counts) ...
-        self.final: dict[int, tuple[int, float]] = {}  # id: label, score
+        self.final: dict[int, list[tuple]] | None = None  # id: (label, score) ...
 
     def add_frame(self, frame: Any, num_classes: int, duplicate_ids: str) -> None:
         """Add a frame's instances; it is a data sample or a dict of the same keys."""
@@ -325,25 +327,29 @@ class _VideoTracks:
         instances = frame.get("pred_track_instances")
         if instances is None:
             raise ValueError(f"{where} has no pred_track_instances")
-        counts, areas = _encode_masks(instances.get("masks"), self.facts, where)
+        counts = _encode_masks(instances.get("masks"), self.facts, where)
         ids, labels, scores = _check_instances(instances, len(counts), num_classes, where)
         if duplicate_ids == "error":
             _check_unique(ids[ids >= 0], where)
         self.frames.add(frame_id)
         # A later instance takes the place of an earlier one with its id.
-        present = {ids[i]: i for i in range(len(ids)) if ids[i] >= 0 and areas[i] > 0}
+        present = {ids[i]: i for i in range(len(ids)) if ids[i] >= 0}
         for track_id, i in present.items():
             observation = (frame_id, labels[i], scores[i], counts[i])
             self.observations.setdefault(int(track_id), []).append(observation)
 
     def set_tracks(self, tracks: Any, num_classes: int) -> None:
-        """Set the final class and score of tracks."""
+        """Set the final classes and scores of tracks."""
         where = f"video {self.video_id}, pred_tracks"
         count = len(tracks.get("instances_id", ()))
         ids, labels, scores = _check_instances(tracks, count, num_classes, where)
-        _check_unique(ids, where)
-        final = zip(labels.tolist(), scores.tolist(), strict=True)
-        self.final = dict(zip(ids.tolist(), final, strict=True))
+        rows = list(zip(ids.tolist(), labels.tolist(), scores.tolist(), strict=True))
+        repeated = [row for row, n in Counter(row[:2] for row in rows).items() if n > 1]
+        if repeated:
+            raise ValueError(f"{where}: (instances_id, label) {repeated} are there more than once")
+        self.final = defaultdict(list)
+        for track_id, label, score in rows:
+            self.final[track_id].append((label, score))
 
     @property
     def num_missing(self) -> int:
@@ -351,36 +357,35 @@ class _VideoTracks:
         return self.facts.length - len(self.frames)
 
     def tracks(self) -> list[tuple[int, Track]]:
-        """Give the tracks that are present in at least one frame, with their labels."""
+        """Give the tracks that are present in a frame, with their labels, by falling score."""
         tracks = []
         for track_id, observations in self.observations.items():
             frames, labels, scores, counts = zip(*observations, strict=True)
-            vote = int(np.bincount(labels).argmax()), float(np.mean(scores))
-            label, score = self.final.get(track_id, vote)
             masks = [""] * self.facts.length
             for frame, text in zip(frames, counts, strict=True):
                 masks[frame] = text
             where = f"video {self.video_id}, instance {track_id}"
-            tracks.append((label, Track(masks, self.facts, where, score)))
+            vote = int(np.bincount(labels).argmax()), float(np.mean(scores))
+            rows = [vote] if self.final is None else self.final.get(track_id, ())
+            tracks += [(label, Track(masks, self.facts, where, score)) for label, score in rows]
         return sorted(tracks, key=lambda entry: -entry[1].score)
 
 
-def _encode_masks(masks: Any, facts: Video, where: str) -> tuple[list[str], np.ndarray]:
-    """Give the texts of n masks as compressed RLE, and their areas (n,)."""
+def _encode_masks(masks: Any, facts: Video, where: str) -> list[str]:
+    """Give the texts of n masks as compressed RLE."""
     if masks is None:
         raise ValueError(f"{where}: pred_track_instances has no masks")
     if len(masks) == 0:
-        return [], np.zeros(0, dtype=np.int64)
+        return []
     if isinstance(masks, (np.ndarray, torch.Tensor)):
         rles = _encode_dense(masks, facts, where)
-        areas = mask_areas(rles, facts.height, facts.width)
     else:
         try:
             rles = parse_masks(masks, len(masks), facts.height, facts.width)
-            areas = mask_areas(rles, facts.height, facts.width)
+            mask_areas(rles, facts.height, facts.width)  # checks them
         except RLEError as error:
             raise ValueError(f"{where}, mask {error.index}: {error}") from None
-    return [rle["counts"] if rle else "" for rle in rles], areas
+    return [rle["counts"] if rle else "" for rle in rles]
 
 
 def _encode_dense(masks: np.ndarray | torch.Tensor, facts: Video, where: str) -> list[dict]:

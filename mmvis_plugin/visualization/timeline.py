@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from mmvis_plugin.ytvis.json_file import read_json
 
 from .colors import ink_on, track_color
 from .contact_sheet import write_picture
@@ -117,7 +118,7 @@ def read_results(
         ValueError: If the file is no such JSON, or holds several videos and none is chosen.
     """
     try:
-        entries = json.loads(Path(path).read_bytes())
+        entries = read_json(path)
         videos = sorted({entry["video_id"] for entry in entries})
         if video_id is None and len(videos) > 1:
             raise ValueError(f"{path} has {len(videos)} videos ({videos[0]}, ...): choose one")
@@ -130,7 +131,7 @@ def read_results(
             runs = runs_of(entry["segmentations"])
             bars.append(TrackBar(len(bars), name, entry["score"], runs))
         return bars, max((len(entry["segmentations"]) for entry in entries), default=0)
-    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a JSON of results ({error!r})") from error
 
 

@@ -163,8 +163,9 @@ def test_majority_label_and_mean_score_over_the_frames_where_present(tmp_path):
     evaluator.process([make_sample(frames)])
     evaluator.evaluate(size=1)
     (track,) = written(tmp_path)
-    assert (track["category_id"], track["score"]) == (CATEGORY_IDS["cat"], pytest.approx(0.6))
-    assert [rle is None for rle in track["segmentations"]] == [False, True, False, False]
+    # Both classes have two frames: of equals the first in the list.
+    assert (track["category_id"], track["score"]) == (CATEGORY_IDS["dog"], pytest.approx(0.475))
+    assert [mask_utils.area(rle) > 0 for rle in track["segmentations"]] == [True, False, True, True]
 
 
 def test_pred_tracks_override_class_and_score(two_frames):
@@ -176,13 +177,12 @@ def test_pred_tracks_override_class_and_score(two_frames):
         scores=torch.tensor([0.25, 0.5, 0.75]),
     )
     entries = run(first, make_sample([make_frame(4, 1, 2, masks[1])], **tracks))
-    # Track 1 keeps its own, track 8 has no masks and is not there.
+    # Track 1 has no row and is dropped, track 8 has no masks and is not there.
     assert [(e["category_id"], e["score"]) for e in entries] == [
-        (CATEGORY_IDS["cat"], pytest.approx(0.8)),
         (CATEGORY_IDS["fox"], 0.5),
         (CATEGORY_IDS["dog"], 0.25),
     ]
-    assert entries[1]["segmentations"] == [encode(masks[t, 0]) for t in (0, 1)]
+    assert entries[0]["segmentations"] == [encode(masks[t, 0]) for t in (0, 1)]
 
 
 def test_negative_ids_are_dropped(two_frames):

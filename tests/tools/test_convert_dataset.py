@@ -157,7 +157,7 @@ def test_a_dataset_without_objects_is_no_success(convert, tmp_path):
     faulty, arguments = labelme_input(tmp_path)
     faulty.write_text(json.dumps(dict(imagePath="0.jpg", shapes=[])))
     code, _, errors = convert("labelme", *arguments, "--out", tmp_path / "out.json")
-    assert code == 1 and "error: there is no object in the input" in errors
+    assert code == 1 and ": there is no object to convert" in errors
     assert not (tmp_path / "out.json").exists()
 
 

@@ -157,17 +157,22 @@ class YTVISBuilder:
                 track["bboxes"][frame], track["areas"][frame] = box, area
         self._tracks.append((class_name, track))
 
-    def build(self) -> Conversion:
+    def build(self, *inputs: str | os.PathLike) -> Conversion:
         """Give the JSON.
+
+        Args:
+            inputs: What was converted, for messages.
 
         Raises:
             ConversionError: If there is no video or no object.
             FormatError: If the result is no valid dataset, as a class has an empty name.
         """
         if not self._videos:
-            raise ConversionError("there is no video with annotations in the input")
+            raise ConversionError(
+                f"{', '.join(map(str, inputs))}: there is no video with annotations"
+            )
         left_out = {what: count for what, count in self.left_out.items() if count}
-        refuse_empty(self._tracks, left_out)
+        refuse_empty(self._tracks, inputs, left_out)
         names = list(self.classes or sorted({name for name, _ in self._tracks}))
         category_ids = {name: i for i, name in enumerate(names, start=1)}
         for name, track in self._tracks:
@@ -184,12 +189,16 @@ class YTVISBuilder:
         return Conversion(content, left_out, self.notes + notes)
 
 
-def refuse_empty(objects: Collection, left_out: Mapping[str, int] | None = None) -> None:
-    """Raise a ConversionError if there are no objects; it says what was left out."""
+def refuse_empty(
+    objects: Collection,
+    inputs: Sequence[str | os.PathLike],
+    left_out: Mapping[str, int] | None = None,
+) -> None:
+    """Raise a ConversionError if there are no objects; it says where, and what was left out."""
     if not objects:
         reasons = [f"; left out: {count} x {what}" for what, count in (left_out or {}).items()]
         raise ConversionError(
-            f"there is no object in the input, nothing to convert{''.join(reasons)}"
+            f"{', '.join(map(str, inputs))}: there is no object to convert{''.join(reasons)}"
         )
 
 

@@ -73,7 +73,7 @@ def cocovid_to_ytvis(path: str | os.PathLike, progress: Progress = no_progress) 
     if raw.get("annotations") is not None:
         tracks = _collect_tracks(progress(annotations, "annotation"), videos, frame_of, path)
         content["annotations"] = _number(tracks)
-        refuse_empty(tracks)
+        refuse_empty(tracks, [path])
     data = read_ytvis(content, str(path), keep_lists=True)
     for track in data.tracks:
         item = content["annotations"][track.index]
@@ -340,7 +340,7 @@ def ytvis_to_cocovid(path: str | os.PathLike, progress: Progress = no_progress) 
         annotations += _frame_annotations(raw, images, tracks_of[video.id], keep_ids)
     left_out = {what: count for what, count in left_out.items() if count}
     if raw.get("annotations") is not None:
-        refuse_empty(annotations, left_out)
+        refuse_empty(annotations, [path], left_out)
         content["annotations"] = [dict(id=i + 1, **item) for i, item in enumerate(annotations)]
     return Conversion(content, left_out, notes_of(data))
 

@@ -114,7 +114,7 @@ def convert_cvat(
             f"{lone_masks} masks are objects of one frame each, as CVAT does not track masks. Give "
             "the masks of one object a group or an attribute in CVAT, and convert with --identity"
         )
-    return builder.build()
+    return builder.build(*annotations)
 
 
 def _object_key(track: Track, identity: str) -> str:

@@ -111,7 +111,7 @@ def convert_labelme(
                 _add_frame(objects, index, files[frame], video, ungrouped, builder)
         for (label, _), masks in objects.items():
             builder.add_track(video, label, masks)
-    conversion = builder.build()
+    conversion = builder.build(labels)
     if ungrouped == "label" and classes is None:
         conversion.notes.extend(_note_numbered(conversion.content["categories"]))
     return conversion

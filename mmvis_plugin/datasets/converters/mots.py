@@ -81,7 +81,7 @@ def convert_mots(
                     f"{source}: object {id_} is of class {id_ // 1000}; the known classes are "
                     f"{known}: name the others with --classes NUMBER=NAME"
                 )
-    return builder.build()
+    return builder.build(annotations)
 
 
 def _list_sequence(folder: Path, source: Path) -> list[Path]:

@@ -79,7 +79,7 @@ def convert_vos(
             drawn = {str(id_) for id_ in tracks}
             missing = len(set(listed.get(name, ())) - drawn)
             builder.left_out["objects of meta.json that are in no PNG"] += missing
-    return builder.build()
+    return builder.build(masks)
 
 
 def _list_masks(folder: Path) -> list[Path]:

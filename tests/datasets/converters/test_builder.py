@@ -53,7 +53,7 @@ def test_tracks_get_boxes_areas_and_ids(build):
     builder.add_track(first, "owl", {**masks, 1: encode_mask(box_mask(0, 0, 0, 0))})
     builder.add_track(second, "cat", SQUARE, crowd=True)
     builder.add_track(second, "cat", {})
-    conversion = builder.build()
+    conversion = builder.build("test.xml")
     content = conversion.content
     assert [c["name"] for c in content["categories"]] == ["cat", "owl"]
     assert content["videos"][1] == dict(
@@ -78,7 +78,7 @@ def test_classes_are_in_order_of_their_names_unless_given(build):
         builder, video = build(1, classes=given_classes)
         for name in names:
             builder.add_track(video, name, SQUARE)
-        categories = builder.build().content["categories"]
+        categories = builder.build("test.xml").content["categories"]
         assert [(c["id"], c["name"]) for c in categories] == list(enumerate(expected, start=1))
 
 
@@ -86,7 +86,7 @@ def test_classes_that_differ_in_capitals_or_spaces_are_noted(build):
     builder, video = build(1)
     for name in ("Cow ", "cow", "cows"):
         builder.add_track(video, name, SQUARE)
-    (note,) = builder.build().notes
+    (note,) = builder.build("test.xml").notes
     assert note == "the class names 'Cow ' and 'cow' differ in case or spaces only"
 
 
@@ -94,7 +94,7 @@ def test_what_the_reader_would_refuse_is_not_written(build):
     builder, video = build(1)
     builder.add_track(video, "", SQUARE)
     with pytest.raises(FormatError, match="converted from test: categories.0.: 'name' must be a"):
-        builder.build()
+        builder.build("test.xml")
 
 
 def test_summary_says_what_was_written(build, tmp_path):
@@ -102,7 +102,7 @@ def test_summary_says_what_was_written(build, tmp_path):
     builder.add_track(video, "dog", SQUARE)
     builder.left_out["lines"] += 3
     builder.notes.append("look at it")
-    text = builder.build().write(tmp_path / "new" / "out.json")
+    text = builder.build("test.xml").write(tmp_path / "new" / "out.json")
     assert "(videos: 1, frames: 2, objects: 1, classes: cat, dog)" in text
     assert "left out: 3 x lines" in text and "note: look at it" in text
     assert os.listdir(tmp_path / "new") == ["out.json"]
@@ -117,10 +117,12 @@ def test_unknown_classes_and_empty_datasets_are_refused(build):
         builder.add_track(video, "dog", {})
     assert len(str(e.value)) < 300
     builder.left_out["lines"] += 3
-    with pytest.raises(ConversionError, match="there is no object .*; left out: 3 x lines"):
-        builder.build()
+    with pytest.raises(
+        ConversionError, match="test.xml: there is no object .*; left out: 3 x lines"
+    ):
+        builder.build("test.xml")
     with pytest.raises(ConversionError, match="no video"):
-        build()[0].build()
+        build()[0].build("test.xml")
     with pytest.raises(ConversionError, match="a class is given twice"):
         build(classes=["cat", "cat"])
 

@@ -316,7 +316,7 @@ def test_datasets_without_objects_are_refused(tmp_path, convert):
     content = dict(usual(), annotations=[])
     if convert is cocovid_to_ytvis:
         content = dict(round_trip(tmp_path, usual())[0], annotations=[])
-    with pytest.raises(ConversionError, match="there is no object in the input"):
+    with pytest.raises(ConversionError, match="there is no object to convert"):
         convert(write_json(tmp_path / "c.json", content))
 
 
