@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .processes import is_running
+
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+
+def temporary_path(path: str | os.PathLike) -> Path:
+    """A hidden name beside a target, for this process to write to.
+
+    What a process of this machine that was killed left half-written there is removed.
+
+    Args:
+        path: Target; the name keeps its suffix.
+    """
+    path = Path(path)
+    begin, end = f".{path.name}.{socket.gethostname()}.", f".partial{path.suffix}"
+    for left in path.parent.glob(f"{glob.escape(begin)}*.partial*"):
+        number = left.name[len(begin) :].split(".")[0]
+        if number.isdecimal() and not is_running(int(number)):
+            _remove(left)
+    return path.with_name(f"{begin}{os.getpid()}{end}")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -30,7 +58,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    temporary = temporary_path(path)
     try:
         yield temporary
         os.replace(temporary, path)
@@ -76,8 +104,8 @@ def creating(folder: str | os.PathLike) -> Iterator[Path]:
     folder = Path(folder).resolve()  # a link cannot be replaced by a folder
     if folder.exists():
         folder.rmdir()  # at once: where this fails, as at a mount point, nothing is written in vain
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+    temporary = temporary_path(folder)
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with the same number
     try:
         temporary.mkdir(parents=True)
         yield temporary

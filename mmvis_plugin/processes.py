@@ -47,6 +47,17 @@ def start_worker(parent: int, start: Callable | None, worker: int) -> None:
         start(worker)
 
 
+def is_running(number: int) -> bool:
+    """Whether this machine has a process of this number."""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's, or no number of a process
+        return True
+    return True
+
+
 def this_process() -> str:
     """This process as another user of a shared folder would look for it."""
     return f"process {os.getpid()} on {socket.gethostname()}"

@@ -1,6 +1,8 @@
 import errno
 import json
 import os
+import socket
+import subprocess
 
 import pytest
 
@@ -9,6 +11,7 @@ from mmvis_plugin.files import (
     creating,
     natural_key,
     replacing,
+    temporary_path,
     write_json,
     write_text,
 )
@@ -80,6 +83,29 @@ def test_folder_is_there_when_it_is_whole(tmp_path):
 def test_the_suffix_stays(tmp_path):
     with replacing(tmp_path / "plot.png") as temporary:
         assert temporary.suffix == ".png" and temporary.parent == tmp_path
+        temporary.touch()
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    """Of this target and of processes of this machine that are gone, and nothing else."""
+    target = tmp_path / "tracks[1].json"
+    running = temporary_path(target)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    host = socket.gethostname()
+    left = [f".{target.name}.{host}.{gone.pid}.partial{end}" for end in (".json", ".spool", "")]
+    kept = [
+        f".{target.name}.elsewhere.{gone.pid}.partial.json",
+        f".other.json.{host}.{gone.pid}.partial.json",
+        f".{target.name}.{host}.notes.partial.json",
+        running.name,
+    ]
+    for name in [*left[:2], *kept]:
+        (tmp_path / name).touch()
+    (tmp_path / left[2]).mkdir()
+    (tmp_path / left[2] / "000000.png").touch()
+    with replacing(target) as temporary:
+        assert sorted(os.listdir(tmp_path)) == sorted(kept) and temporary == running
         temporary.touch()
 
 

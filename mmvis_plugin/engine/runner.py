@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from mmvis_plugin.checkpoint import fill_model, is_url, load_checkpoint_safely
 from mmvis_plugin.config import ConfigError
-from mmvis_plugin.files import write_text
+from mmvis_plugin.files import temporary_path, write_text
 from mmvis_plugin.processes import start_worker
 
 from .hooks.lowest_score_hook import LowestScoreHook
@@ -158,7 +158,7 @@ class VISRunner(Runner):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
         path = Path(out_dir, filename)
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+        temporary = temporary_path(path)
         try:
             super().save_checkpoint(out_dir, temporary.name, *args, **kwargs)
             _flush(temporary)

@@ -10,6 +10,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from mmvis_plugin.files import temporary_path
+
 from .containers import file_name
 from .frames import FrameTiming, VideoError, as_fraction, regular_timing
 
@@ -60,7 +62,7 @@ class VideoWriter:
     def _open(self) -> None:
         encoder = _h264_encoder()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._temporary = temporary_path(self.path)
         # Also of a writer that is never closed, at the latest when the interrupted program ends.
         self._remove = finalize(self, self._temporary.unlink, missing_ok=True)
         # The index goes in front of the frames, so that a browser can start to play at once.

@@ -33,6 +33,7 @@ from mmvis_plugin.apis import (
     VISInferencer,
 )
 from mmvis_plugin.apis.sinks.id_maps import id_map
+from mmvis_plugin.files import temporary_path
 from mmvis_plugin.visualization import TrackVisualizer, default_enlargement
 from mmvis_plugin.ytvis.rle import encode_masks
 
@@ -291,8 +292,9 @@ class TestFrames:
 
     def test_what_a_killed_run_left_is_in_nobodys_way(self, tmp_path):
         sink = IdMapSink(tmp_path / "ids")
-        (tmp_path / f".ids.{os.getpid()}.part").mkdir()
-        (tmp_path / f".ids.{os.getpid()}.part" / "000009.png").touch()
+        left = temporary_path(tmp_path / "ids")
+        left.mkdir()
+        (left / "000009.png").touch()
         write_all(sink, [make_result(make_video(), 0, [])])
         assert names(tmp_path / "ids") == ["000000.png"]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mmvis_plugin.apis.results import FrameResult
 from mmvis_plugin.apis.stream import VideoStream
+from mmvis_plugin.files import temporary_path
 from mmvis_plugin.video import Worker
 
 QUEUE_SIZE = 8  # results that wait for a sink at most
@@ -45,7 +46,7 @@ class Sink(ABC):
         self.num_frames = 0
         self._video: VideoStream | None = None
         self._worker: Worker | None = None
-        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._temporary = temporary_path(self.path)
 
     @property
     def partial_path(self) -> Path:
