@@ -83,11 +83,11 @@ class RedFinder(VideoSegmentor):
         delay=0.0,
         interrupt_at=None,
         data_preprocessor=None,
-        backbone=None,
+        bbox_head=None,
         init_cfg=None,
     ):
         super().__init__(data_preprocessor, init_cfg)
-        self.backbone = backbone
+        self.bbox_head = bbox_head
         self.look_ahead = look_ahead
         self.score = nn.Parameter(torch.zeros(()))
         self.delay = delay

@@ -358,14 +358,14 @@ class TestModels:
         assert type(inferencer.model).__name__ == "MaskProp" and len(inferencer.classes) == 6
         with pytest.raises(FileNotFoundError, match="maskprop_r50_ytvis19.*ships no trained"):
             VISInferencer("maskprop_r50_ytvis19")
-        with pytest.raises(FileNotFoundError, match="maskprob_r18.*close.*maskprop_r18_shap"):
+        with pytest.raises(FileNotFoundError, match="maskprob_r18.*did you mean maskprop_r18_shap"):
             VISInferencer("maskprob_r18_shapes")
         # A name with a folder is a path.
         with pytest.raises(FileNotFoundError, match="no such config file"):
             VISInferencer("x/maskprop_r18_shapes")
 
     def test_model_without_weights_for_measuring(self, tmp_path, capsys):
-        config, _ = write_inputs(tmp_path, backbone=dict(num_classes=3))
+        config, _ = write_inputs(tmp_path, bbox_head=dict(num_classes=3))
         cfg = Config.fromfile(config)
         with pytest.raises(FileNotFoundError, match="ships no trained weights"):
             build_video_segmentor(cfg, device="cpu")

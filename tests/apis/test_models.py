@@ -182,12 +182,12 @@ def test_category_ids_come_from_the_checkpoint(config, tmp_path):
 
 def test_pretrained_weights_are_not_looked_up(config, checkpoint):
     init = {"type": "Pretrained", "checkpoint": "https://example.invalid/r50.pth"}
-    options = {"model.backbone": {"depth": 50, "init_cfg": init}, "model.init_cfg": init}
+    options = {"model.bbox_head": {"depth": 50, "init_cfg": init}, "model.init_cfg": init}
     model = build_video_segmentor(config, checkpoint, "cpu", options)
-    assert model.backbone == {"depth": 50} and model.init_cfg is None
-    options["model.backbone"]["init_cfg"] = [{"type": "Kaiming"}, {**init, "type": PretrainedInit}]
+    assert model.bbox_head == {"depth": 50} and model.init_cfg is None
+    options["model.bbox_head"]["init_cfg"] = [{"type": "Kaiming"}, {**init, "type": PretrainedInit}]
     model = build_video_segmentor(config, checkpoint, "cpu", options)
-    assert model.backbone == {"depth": 50, "init_cfg": [{"type": "Kaiming"}]}
+    assert model.bbox_head == {"depth": 50, "init_cfg": [{"type": "Kaiming"}]}
 
 
 def test_shipped_weights_are_the_default(config, tmp_path):
@@ -206,7 +206,7 @@ def test_shipped_weights_are_the_default(config, tmp_path):
         ({"load_from": "https://example.invalid/coco.pth"}, "example.invalid/coco.pth"),
         (
             {
-                "model.backbone": {
+                "model.bbox_head": {
                     "init_cfg": {"type": "Pretrained", "checkpoint": "https://a.invalid/r50.pth"}
                 }
             },
