@@ -18,7 +18,10 @@ model = dict(
     )
 )
 
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))))
+optim_wrapper = dict(
+    type="FiniteOptimWrapper",
+    paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1))),
+)
 train_cfg = dict(max_iters=4000, val_interval=4000)
 _warmup, _annealing = _base_.param_scheduler
 param_scheduler = [

@@ -40,7 +40,7 @@ model = dict(
 )
 
 _train_pipeline = [
-    dict(type="UniformRefFrameSample", num_ref_imgs=1, frame_range=2),
+    dict(type="AnnotatedPairSample", frame_range=2),
     *_base_._train_pipeline[1:],
 ]
 train_dataloader = dict(dataset=dict(pipeline=_train_pipeline))
@@ -48,9 +48,10 @@ train_dataloader = dict(dataset=dict(pipeline=_train_pipeline))
 # The detector is trained already; temporal fusion starts at random, and embeddings learn from pairs
 # of frames rather than from single ones.
 optim_wrapper = dict(
+    type="FiniteOptimWrapper",
     paramwise_cfg=dict(
         custom_keys={"detector": dict(lr_mult=0.2), "bbox_head.track": dict(lr_mult=1.0)}
-    )
+    ),
 )
 train_cfg = dict(max_iters=1800, val_interval=1800)
 _warmup, _annealing = _base_.param_scheduler

@@ -38,7 +38,9 @@ test_dataloader = val_dataloader
 
 _max_epochs = 55
 train_cfg = dict(max_epochs=_max_epochs)
-optim_wrapper = dict(optimizer=dict(lr=1e-3, weight_decay=5e-4), clip_grad=None)
+optim_wrapper = dict(
+    type="FiniteOptimWrapper", optimizer=dict(lr=1e-3, weight_decay=5e-4), clip_grad=None
+)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.1, by_epoch=False, begin=0, end=500),
     dict(

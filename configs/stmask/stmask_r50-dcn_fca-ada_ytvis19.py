@@ -49,7 +49,7 @@ model = dict(
 # All frames are brought to the same size, whatever their shape.
 _resize = dict(type="Resize", scale=(640, 360), keep_ratio=False)
 _train_pipeline = [
-    dict(type="UniformRefFrameSample", num_ref_imgs=1, frame_range=2),
+    dict(type="AnnotatedPairSample", frame_range=2),
     dict(
         type="TransformBroadcaster",
         share_random_params=True,
@@ -71,7 +71,7 @@ train_dataloader = dict(batch_size=2, dataset=dict(pipeline=_train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=_test_pipeline))
 test_dataloader = dict(dataset=dict(pipeline=_test_pipeline))
 
-optim_wrapper = dict(optimizer=dict(lr=1e-4), clip_grad=None)
+optim_wrapper = dict(type="FiniteOptimWrapper", optimizer=dict(lr=1e-4), clip_grad=None)
 
 # For the configs with R-101, deformable in every third block.
 _r101 = dict(

@@ -2,8 +2,10 @@
 
 from .hooks import IterationSeedHook, TrackVisHook, iteration_seed, seed_generators
 from .loops import ResumableIterBasedTrainLoop
+from .optim_wrappers import FiniteOptimWrapper
 
 __all__ = [
+    "FiniteOptimWrapper",
     "IterationSeedHook",
     "ResumableIterBasedTrainLoop",
     "TrackVisHook",

@@ -255,7 +255,7 @@ def use_amp(cfg: Config) -> None:
         if "optimizer" not in node:
             continue
         wrapper = node.get("type", "OptimWrapper")
-        if wrapper not in ("OptimWrapper", "AmpOptimWrapper"):
+        if wrapper not in ("OptimWrapper", "FiniteOptimWrapper", "AmpOptimWrapper"):
             raise ConfigError(
                 f"--amp replaces OptimWrapper, but {name}.type is {wrapper}: set mixed "
                 "precision in the config."

@@ -20,7 +20,7 @@ from ytvis_content import (
 )
 
 from mmvis_plugin.datasets import CenteredClipSample, DatasetError, LoadFrame, SampleKeyFrame
-from mmvis_plugin.datasets.transforms import ResizeShortSide
+from mmvis_plugin.datasets.transforms import AnnotatedPairSample, ResizeShortSide
 
 
 @pytest.fixture()
@@ -39,6 +39,28 @@ def build(root, pipeline, **kwargs):
             **kwargs,
         )
     )
+
+
+# --- AnnotatedPairSample ----------------------------------------------------------------------
+
+
+@given(
+    objects=st.lists(st.sampled_from(["none", "crowd", "object"]), min_size=1, max_size=9),
+    key=st.integers(0, 8),
+    frame_range=st.integers(1, 10),
+)
+def test_both_frames_of_a_pair_have_an_object(objects, key, frame_range):
+    key = min(key, len(objects) - 1)
+    instances = {"none": [], "crowd": [dict(ignore_flag=1)], "object": [dict(ignore_flag=0)]}
+    images = [dict(frame_id=i, instances=instances[kind]) for i, kind in enumerate(objects)]
+    sample = AnnotatedPairSample(frame_range)
+    video = dict(images=images, video_length=len(images), video_id=1, key_frame_id=key)
+    drawn = {tuple(sample.transform(video)["frame_id"]) for _ in range(60)}
+    near = [
+        i for i, kind in enumerate(objects) if kind == "object" and 0 < abs(i - key) <= frame_range
+    ]
+    possible = {tuple(sorted((key, i))) for i in near} or {(key, key)}
+    assert drawn <= possible and (len(possible) > 1) == (len(drawn) > 1)
 
 
 # --- CenteredClipSample -----------------------------------------------------------------------

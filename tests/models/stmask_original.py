@@ -222,3 +222,75 @@ def sample(values, name: str) -> np.ndarray:
     values = np.asarray(values, np.float64).ravel()
     rng = np.random.RandomState(zlib.crc32(f"{name} {values.size}".encode()))
     return np.array([np.abs(values).max(), *values[rng.randint(0, values.size, NUM_SAMPLES)]])
+
+
+@dataclass(frozen=True)
+class TrainingFrame:
+    """A frame to train on.
+
+    Attributes:
+        image: (3, H, W) normalised, float64.
+        boxes: (G, 4) xyxy in pixels, float64.
+        labels: (G,) 0-based classes.
+        ids: (G,) which object of the pair it is, from 0.
+        masks: (G, H, W) uint8, ellipses in the boxes.
+    """
+
+    image: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    masks: np.ndarray
+
+
+def training_pairs(num_pairs: int = 2, size: tuple[int, int] = (96, 160), seed: int = 0):
+    """Pairs of frames with objects, small ones and ones that overlap, of which some come and go.
+
+    Args:
+        num_pairs: Number of pairs.
+        size: Height and width of the frames.
+        seed: Seed.
+
+    Returns:
+        list[list[TrainingFrame]]: Two frames each.
+    """
+    rng = np.random.RandomState(seed)
+    return [_training_pair(rng, size) for _ in range(num_pairs)]
+
+
+def _training_pair(rng, size):
+    height, width = size
+    count = 5
+    sides = rng.uniform(14, 60, (count, 2))
+    centers = sides / 2 + rng.random_sample((count, 2)) * ([width, height] - sides)
+    centers[1] = centers[0] + 6  # overlaps the first one
+    labels = rng.randint(0, 40, count)
+    frames = []
+    for present in ((0, 1, 2, 3), (0, 1, 2, 4)):
+        boxes = np.concatenate([centers - sides / 2, centers + sides / 2], axis=1)
+        boxes = boxes.clip(0, [width, height, width, height])[list(present)]
+        frames.append(
+            TrainingFrame(
+                image=rng.standard_normal((3, height, width)),
+                boxes=boxes,
+                labels=labels[list(present)],
+                ids=np.array(present),
+                masks=np.stack([_ellipse(box, size) for box in boxes]),
+            )
+        )
+        centers = centers + rng.uniform(-4, 4, centers.shape)
+        sides = sides * rng.uniform(0.9, 1.1, sides.shape)
+    return frames
+
+
+def _ellipse(box, size):
+    rows, columns = np.mgrid[: size[0], : size[1]] + 0.5
+    (x, y), (w, h) = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+    return ((2 * (columns - x) / w) ** 2 + (2 * (rows - y) / h) ** 2 < 1).astype(np.uint8)
+
+
+def project(gradient: np.ndarray, name: str) -> np.ndarray:
+    """The norm of a tensor and its product with a random vector that its name decides."""
+    values = np.asarray(gradient, np.float64).ravel()
+    rng = np.random.RandomState(zlib.crc32(name.encode()))
+    return np.array([np.linalg.norm(values), values @ rng.standard_normal(values.size)])

@@ -228,13 +228,13 @@ def test_deformable_blocks(depth, interval, expected):
         )
     for stage, blocks in zip(backbone.res_layers, expected, strict=True):
         layer = getattr(backbone, stage)
-        found = [i for i, block in enumerate(layer) if hasattr(block.conv2, "conv_offset")]
-        assert found == blocks
-    assert backbone.layer2[0].conv2.bias is None
+        for i, block in enumerate(layer):
+            assert hasattr(block.conv2, "conv_offset") == (i in blocks)
+            assert (block.conv2.bias is not None) == (i in blocks)  # it is trained
 
 
 def test_deformable_block_starts_as_half_a_convolution_and_ignores_autocast():
-    conv = MODELS.get("Float32DCNv2")(4, 4, 3, padding=1, bias=False)
+    conv = MODELS.get("Float32DCNv2")(4, 4, 3, padding=1)
     before = conv.weight.clone()
     conv.conv_offset.weight.data.normal_()
     conv.init_weights()
@@ -248,11 +248,15 @@ def test_deformable_block_starts_as_half_a_convolution_and_ignores_autocast():
 
 def test_deformable_block_begins_as_the_plain_one_whose_weights_it_gets():
     plain = torch.nn.Conv2d(4, 4, 3, padding=1, bias=False)
-    conv = MODELS.get("Float32DCNv2")(4, 4, 3, padding=1, bias=False)
-    conv.load_state_dict(plain.state_dict(), strict=False)
+    conv = MODELS.get("Float32DCNv2")(4, 4, 3, padding=1)
+    conv.bias.data.fill_(1)
+    assert conv.load_state_dict(plain.state_dict(), strict=False).missing_keys == [
+        "conv_offset.weight",
+        "conv_offset.bias",
+    ]
     x = torch.randn(1, 4, 6, 6)
     torch.testing.assert_close(conv(x), plain(x), atol=1e-5, rtol=1e-4)
-    again = MODELS.get("Float32DCNv2")(4, 4, 3, padding=1, bias=False)
+    again = MODELS.get("Float32DCNv2")(4, 4, 3, padding=1)
     again.load_state_dict(conv.state_dict())
     assert torch.equal(again.weight, conv.weight)
 

@@ -237,24 +237,46 @@ def test_equal_embeddings_of_different_objects_give_a_finite_loss():
     assert loss.isfinite() and embeddings.grad.isfinite().all()
 
 
-def test_masks_are_compared_inside_boxes_at_full_size():
-    prototypes, coeffs = torch.rand(2, 3, 4, 6), torch.randn(3, 3)
-    masks = (torch.rand(2, 8, 12) > 0.5).float()
+def test_masks_are_compared_where_the_cropped_ones_reach():
+    """Cropped at prototype resolution, then interpolated: pixels count where that is not zero."""
+    prototypes, coeffs = torch.rand(2, 3, 8, 12), torch.randn(3, 3)
+    masks = (torch.rand(2, 16, 24) > 0.5).float()
     frames, objects = torch.tensor([0, 1, 1]), torch.tensor([1, 0, 1])
-    boxes = torch.tensor([[0.1, 0.2, 0.5, 0.9], [0.0, 0.0, 1.0, 1.0], [0.3, 0.3, 0.301, 0.301]])
+    boxes = torch.tensor([[0.3, 0.2, 0.5, 0.6], [0.0, 0.0, 1.0, 1.0], [0.3, 0.3, 0.301, 0.301]])
     losses = mask_loss(prototypes, coeffs, frames, masks, objects, boxes)
     for n in range(3):
-        soft = torch.einsum("m,mhw->hw", coeffs[n].tanh(), prototypes[frames[n]]).sigmoid()
-        soft = F.interpolate(soft[None, None], (8, 12), mode="bilinear")[0, 0]
-        errors = [
+        cells = torch.einsum("m,mhw->hw", coeffs[n].tanh(), prototypes[frames[n]]).sigmoid()
+        x1, y1, x2, y2 = (boxes[n] * torch.tensor([12, 8, 12, 8])).tolist()
+        for y in range(8):
+            for x in range(12):
+                if not (x1 - 1 <= x < x2 + 1 and y1 - 1 <= y < y2 + 1):
+                    cells[y, x] = 0
+        soft = F.interpolate(cells[None, None], (16, 24), mode="bilinear")[0, 0]
+        total = sum(
             -math.log(p if m else 1 - p)
-            for y, row in enumerate(zip(soft.tolist(), masks[objects[n]].tolist(), strict=True))
-            for x, (p, m) in enumerate(zip(*row, strict=True))
-            if boxes[n, 0] * 12 <= x < boxes[n, 2] * 12 and boxes[n, 1] * 8 <= y < boxes[n, 3] * 8
-        ]
-        expected = sum(errors) / max(len(errors), 1)
-        assert losses[n].item() == pytest.approx(expected, rel=1e-4, abs=1e-6)
-    assert losses[2] == 0  # no pixel
+            for p, m in zip(
+                soft.flatten().tolist(), masks[objects[n]].flatten().tolist(), strict=True
+            )
+            if p > 0
+        )
+        area = max(2 * (x2 - x1), 1) * max(2 * (y2 - y1), 1)
+        assert losses[n].item() == pytest.approx(total / area, rel=1e-4)
+
+
+def test_masks_learn_to_end_with_a_small_object():
+    """In the band beyond the box, where the prediction is not zero, it is punished."""
+    prototypes = torch.rand(1, 3, 8, 12, requires_grad=True)
+    masks, box = torch.zeros(1, 64, 96), torch.tensor([[4 / 12, 2 / 8, 8 / 12, 6 / 8]])
+    masks[:, 16:48, 32:64] = 1
+    first = torch.zeros(1, dtype=torch.long)
+    coeffs = torch.ones(1, 3)
+    mask_loss(prototypes, coeffs, first, masks, first, box).sum().backward()
+    trained = prototypes.grad[0, 0]
+    assert (trained[3:5, 5:7] < 0).all()  # the object
+    assert (trained[1, 3:9] > 0).all() and (trained[6, 3:9] > 0).all()  # the margin
+    outside = torch.ones(8, 12, dtype=torch.bool)
+    outside[1:7, 3:9] = False
+    assert not trained[outside].any()
 
 
 # --- all of a frame ------------------------------------------------------------------------------
@@ -315,7 +337,7 @@ def test_boxes_and_centerness_follow_diou():
     assert losses["loss_centerness"].item() == pytest.approx(20 * mean(centerness_losses), rel=1e-4)
 
 
-def test_masks_are_compared_in_the_enlarged_predicted_box():
+def test_masks_are_cropped_by_the_enlarged_predicted_box():
     outputs, targets = random_outputs(), random_targets()
     losses, matches = STMaskLoss()(outputs, targets, CODER)
     chosen = matches.frames, matches.anchors
@@ -328,7 +350,7 @@ def test_masks_are_compared_in_the_enlarged_predicted_box():
         matches.frames,
         targets.masks,
         matches.objects,
-        enlarged.clamp(0, 1),
+        enlarged.clamp(1e-5, 1),
     )
     total = 6.125 * (expected * matches.weights).sum()
     torch.testing.assert_close(losses["loss_mask"], total)

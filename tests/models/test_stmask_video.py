@@ -230,7 +230,7 @@ def test_shift_losses_train_neither_boxes_nor_prototypes(model):
 
 
 def test_clips_that_are_no_pairs_are_refused(model):
-    with pytest.raises(ValueError, match="UniformRefFrameSample"):
+    with pytest.raises(ValueError, match="AnnotatedPairSample"):
         model.loss(torch.zeros(1, 3, 3, *SIZE), PAIRS[:1])
 
 

@@ -10,7 +10,7 @@ model = dict(
 )
 
 _train_pipeline = [
-    dict(type="UniformRefFrameSample", num_ref_imgs=1, frame_range=5),
+    dict(type="AnnotatedPairSample", frame_range=5),
     *_base_._train_pipeline[1:],
 ]
 # 4 GPUs with 4 pairs each.

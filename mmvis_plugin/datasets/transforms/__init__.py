@@ -1,5 +1,5 @@
 from .clip_sampling import ClipSample
-from .frame_sampling import CenteredClipSample, SampleKeyFrame
+from .frame_sampling import AnnotatedPairSample, CenteredClipSample, SampleKeyFrame
 from .image_clip import LoadImageClip
 from .loading import LoadFrame
 from .local_global_sampling import LocalGlobalClipSample
@@ -7,6 +7,7 @@ from .random_choice import SharedRandomChoice
 from .resizing import ResizeShortSide
 
 __all__ = [
+    "AnnotatedPairSample",
     "CenteredClipSample",
     "ClipSample",
     "LoadFrame",

@@ -33,6 +33,51 @@ class SampleKeyFrame(BaseFrameSample):
 
 
 @TRANSFORMS.register_module()
+class AnnotatedPairSample(BaseFrameSample):
+    """Sample the key frame and another frame near it that has an object, sorted by time.
+
+    If no other frame in reach has an object, the key frame is there twice.
+
+    Source: the sampling of STMask's (Li et al., CVPR 2021) repository.
+
+    Required keys: ``images``, ``video_id``, ``video_length`` and, unless it is to be drawn at
+    random, ``key_frame_id``.
+
+    Added keys: for each key of a frame the list of its two values, ``video_id``, ``video_length``
+    (of the pair) and ``ori_video_length``.
+
+    Args:
+        frame_range (int): Greatest distance between the two, in frames.
+
+    Raises:
+        ValueError: If the distance is not positive.
+    """
+
+    def __init__(self, frame_range: int, **kwargs) -> None:
+        if frame_range < 1:
+            raise ValueError(f"frame_range must be at least 1, got {frame_range}")
+        super().__init__(**kwargs)
+        self.frame_range = frame_range
+
+    def transform(self, results: dict) -> dict:
+        frames, length = results["images"], results["video_length"]
+        key_frame = results.get("key_frame_id")
+        if key_frame is None:
+            key_frame = random.randrange(length)
+        first = max(0, key_frame - self.frame_range)
+        stop = min(length, key_frame + self.frame_range + 1)
+        near = [i for i in range(first, stop) if i != key_frame and _has_object(frames[i])]
+        return self.prepare_data(results, sorted([key_frame, random.choice(near or [key_frame])]))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(frame_range={self.frame_range})"
+
+
+def _has_object(frame: dict) -> bool:
+    return any(not instance["ignore_flag"] for instance in frame["instances"])
+
+
+@TRANSFORMS.register_module()
 class CenteredClipSample(BaseFrameSample):
     """Sample a clip of distinct frames with the key frame in its middle, sorted by time.
 

@@ -17,8 +17,14 @@ class Float32ModulatedDeformConv2dPack(ModulatedDeformConv2dPack):
     mmcv's operator has no bfloat16 kernel on CPU. And its masks start at one half: with the kernel
     of a plain backbone's checkpoint it would give half of what the normalisation after it expects.
     Such a kernel is doubled when it is loaded, so that the block begins as the plain one.
-    Arguments and weights are those of ``DCNv2``.
+
+    It has a bias, which is trained, as in the authors' code, although MMDetection's ResNet asks
+    for none. A checkpoint without one has a bias of zero. Other arguments and weights are the same
+    as for ``DCNv2``.
     """
+
+    def __init__(self, *args, bias: bool = True, **kwargs) -> None:
+        super().__init__(*args, **kwargs, bias=True)
 
     def init_weights(self) -> None:
         """Start from no offsets and masks of one half.
@@ -33,6 +39,8 @@ class Float32ModulatedDeformConv2dPack(ModulatedDeformConv2dPack):
             super().init_weights()
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        if f"{prefix}weight" in state_dict:
+            state_dict.setdefault(f"{prefix}bias", torch.zeros_like(self.bias))
         super()._load_from_state_dict(state_dict, prefix, *args)
         of_plain_convolution = f"{prefix}conv_offset.weight" not in state_dict
         if of_plain_convolution and f"{prefix}weight" in state_dict:

@@ -13,26 +13,26 @@ from torch import Tensor, nn
 
 from .head import HeadOutputs
 from .matching import LEAST_AREA, Matches, Targets, match_batch
-from .prototypes import combine_prototypes, inside_boxes
+from .prototypes import instance_masks
 
 
 @MODELS.register_module()
 class STMaskLoss(nn.Module):
     """Matches anchors with objects and computes the losses of single frames.
 
-    Every loss is a mean over frames of means over a frame's anchors with an object, unless told
+    Every loss is a mean over frames of means over a frame's anchors with an object, unless stated
     otherwise below.
 
     Args:
         pos_iou: See :func:`~mmvis_plugin.models.stmask.matching.match_anchors`.
         neg_iou: Likewise.
-        neg_pos_ratio: Background anchors that learn, for each one with an object.
+        neg_pos_ratio: Background anchors that learn, for each anchor with an object.
         box_weight: Weight of DIoU.
-        cls_weight: Of cross-entropy.
-        centerness_weight: Of smooth L1 to the DIoU that the box reached.
-        mask_weight: Of binary cross-entropy.
-        track_weight: Of the embedding loss.
-        mask_margin: Factor on the predicted box in which the mask is compared.
+        cls_weight: Weight of cross-entropy.
+        centerness_weight: Weight of smooth L1 to the DIoU that the box reached.
+        mask_weight: Weight of binary cross-entropy.
+        track_weight: Weight of the embedding loss.
+        mask_margin: Factor on the predicted box by which the mask is cropped.
     """
 
     def __init__(
@@ -73,22 +73,18 @@ class STMaskLoss(nn.Module):
             the matches they are of.
         """
         with torch.autocast(outputs.logits.device.type, enabled=False):
-            matches = match_batch(
-                outputs.priors, outputs.logits, targets, self.pos_iou, self.neg_iou
-            )
+            matches = self.match(outputs, targets)
             chosen = matches.frames, matches.anchors
             boxes = bbox_coder.decode(outputs.priors[matches.anchors], outputs.deltas[chosen])
             distances = diou_loss(
                 boxes, targets.boxes[matches.objects], reduction="none", eps=LEAST_AREA
             )
-            centerness = F.smooth_l1_loss(
-                outputs.centerness[chosen], 1 - distances.detach(), reduction="none"
-            )
+            centerness = self.centerness_loss(outputs.centerness[chosen], 1 - distances)
             masks = self._mask_loss(outputs, targets, matches, boxes.detach())
             embeddings = embedding_loss(
                 outputs.embeddings[chosen], targets.identities[matches.objects], matches.weights
             )
-            classes = ohem_loss(outputs.logits, matches, self.neg_pos_ratio)
+            classes = self.class_loss(outputs.logits, matches)
         losses = dict(
             loss_bbox=self.box_weight * (matches.weights * distances).sum(),
             loss_cls=self.cls_weight * classes,
@@ -98,13 +94,25 @@ class STMaskLoss(nn.Module):
         )
         return losses, matches
 
+    def match(self, outputs: HeadOutputs, targets: Targets) -> Matches:
+        """Which anchors learn which object."""
+        return match_batch(outputs.priors, outputs.logits, targets, self.pos_iou, self.neg_iou)
+
+    def class_loss(self, logits: Tensor, matches: Matches) -> Tensor:
+        """Cross-entropy of a batch (B, N, K + 1) with hard example mining, scalar."""
+        return ohem_loss(logits, matches, self.neg_pos_ratio)
+
+    def centerness_loss(self, centerness: Tensor, overlaps: Tensor) -> Tensor:
+        """Distance (P,) to the DIoU (P,) of the predicted boxes, which it does not train."""
+        return F.smooth_l1_loss(centerness, overlaps.detach(), reduction="none")
+
     def _mask_loss(
         self, outputs: HeadOutputs, targets: Targets, matches: Matches, boxes: Tensor
     ) -> Tensor:
-        """Mask loss of each anchor with an object inside its predicted box, enlarged: (P,)."""
+        """Mask loss of each anchor with an object, cropped by its predicted box, enlarged: (P,)."""
         centres, halves = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
         halves = halves * self.mask_margin
-        enlarged = torch.cat([centres - halves, centres + halves], dim=1).clamp(0, 1)
+        enlarged = torch.cat([centres - halves, centres + halves], dim=1).clamp(1e-5, 1)
         return mask_loss(
             outputs.prototypes,
             outputs.coeffs[matches.frames, matches.anchors],
@@ -171,9 +179,11 @@ def mask_loss(
     objects: Tensor,
     boxes: Tensor,
 ) -> Tensor:
-    """Binary cross-entropy of combined prototypes inside boxes, over the area of the boxes.
+    """Binary cross-entropy of cropped soft masks, over the area of their boxes.
 
-    Soft masks are interpolated to the size of the ground truth.
+    As in the authors' code, soft masks are cropped by the boxes and a margin of one cell, and then
+    interpolated to the size of the ground truth. Pixels count where the result is not zero, which
+    includes a band beyond the box: there the prediction learns to end with its object.
 
     Args:
         prototypes: (B, M, h, w).
@@ -184,21 +194,22 @@ def mask_loss(
         boxes: (P, 4) xyxy in fractions of the frame.
 
     Returns:
-        (P,) mean per pixel; 0 for a box without a pixel.
+        (P,) sum over the pixels, divided by the area of the box in pixels, of which each side
+        counts as one pixel at least.
     """
     size = masks.shape[-2:]
     counts = torch.bincount(frames, minlength=len(prototypes)).tolist()
     parts = zip(
         prototypes, coeffs.split(counts), objects.split(counts), boxes.split(counts), strict=True
     )
-    losses = [prototypes.new_zeros(0) + prototypes.sum() * 0 + coeffs.sum() * 0]
+    sums = [prototypes.new_zeros(0) + prototypes.sum() * 0 + coeffs.sum() * 0]
     # Frame by frame, since an instance of each would repeat its frame's prototypes.
     for frame_prototypes, frame_coeffs, frame_objects, frame_boxes in parts:
         if len(frame_coeffs) == 0:
             continue
-        soft = combine_prototypes(frame_prototypes, frame_coeffs)
+        soft = instance_masks(frame_prototypes, frame_coeffs, frame_boxes)
         soft = F.interpolate(soft[None], size, mode="bilinear", align_corners=False)[0]
         errors = F.binary_cross_entropy(soft.clamp(0, 1), masks[frame_objects], reduction="none")
-        inside = inside_boxes(frame_boxes, size)
-        losses.append((errors * inside).sum((1, 2)) / inside.sum((1, 2)).clamp(min=1))
-    return torch.cat(losses)
+        sums.append((errors * (soft > 0)).sum((1, 2)))
+    sides = (boxes[:, 2:] - boxes[:, :2]) * boxes.new_tensor([size[1], size[0]])
+    return torch.cat(sums) / sides.clamp(min=1).prod(1)

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mmvis_plugin.checkpoint import CheckpointError
 from mmvis_plugin.ytvis.categories import OVIS, YTVIS19, YTVIS21
 
-from ..code_base import CodeBase, Conversion, Prepared
+from ..code_base import CodeBase, Conversion
 from .detector import STMaskDetector
 
 _HEAD = r"prediction_layers\.0"
@@ -33,25 +32,6 @@ def _branch_rules(theirs: str, ours: str) -> list[tuple[str, str]]:
         (rf"{layer}\.conv_adaption\.weight", rf"{preds}.conv_adapt.weight"),
         (rf"{layer}\.conv\.{_CONV}", rf"{preds}.conv_pred.\2"),
     ]
-
-
-_DCN_BIAS = re.compile(r"(backbone\.layers\.\d\.\d+)\.conv2\.bias")
-
-
-def fold_biases(source: Mapping[str, Tensor], name: str) -> Prepared:
-    """Merge the biases of deformable convolutions into the batch normalisations behind them.
-
-    Ours have none, and the running mean takes it over: (x + b - mean) = x - (mean - b).
-    """
-    weights, merged = dict(source), {}
-    for key in [key for key in source if _DCN_BIAS.fullmatch(key)]:
-        mean = f"{_DCN_BIAS.fullmatch(key)[1]}.bn2.running_mean"
-        if mean not in source:
-            raise CheckpointError(f"{name} has {key}, but no {mean}")
-        folded = source[mean].double() - weights.pop(key).double()
-        weights[mean] = folded.to(source[mean].dtype)
-        merged[key] = "folded into the batch normalisation"
-    return weights, merged
 
 
 def adapt(conversion: Conversion, model: nn.Module) -> bool:
@@ -78,24 +58,28 @@ def make_blocks_plain(conversion: Conversion, wanted: Mapping[str, Tensor]) -> N
     """Turn the deformable blocks of a training start that are plain in the model into plain ones.
 
     All blocks of the last three stages are deformable in YOLACT++ R-50, every second in STMask. The
-    normalisation behind such a block expects inputs that were weakened by masks, about one half:
-    the taps of the kernel are weighed with what the biases of the masks amount to.
+    normalisation after such a block expects inputs that were weakened by masks, about one half:
+    the taps of the kernel are weighed by the masks that their biases alone give. The bias of the
+    convolution, which a plain block has not, moves into the running mean of the normalisation.
 
     Args:
         conversion: Changed in place.
         wanted: The model's weights.
     """
     state = conversion.state
-    for bias in [key for key in state if key.endswith(".conv2.conv_offset.bias")]:
-        offset, kernel = (
-            bias.replace("conv_offset.bias", key) for key in ("conv_offset.weight", "weight")
-        )
-        if bias in wanted or not {offset, kernel} <= state.keys():
+    for masks_bias in [key for key in state if key.endswith(".conv2.conv_offset.bias")]:
+        conv = masks_bias.removesuffix(".conv_offset.bias")
+        offset, kernel, bias = f"{conv}.conv_offset.weight", f"{conv}.weight", f"{conv}.bias"
+        mean = f"{conv.removesuffix('conv2')}bn2.running_mean"
+        if masks_bias in wanted or not {offset, kernel, bias, mean} <= state.keys():
             continue
-        masks = state[bias].chunk(3)[2].sigmoid()  # after the offsets in y and in x
+        masks = state[masks_bias].chunk(3)[2].sigmoid()  # after the offsets in y and in x
         state[kernel] = state[kernel] * masks.view(state[kernel].shape[2:])
-        for ours in (bias, offset):
+        for ours in (masks_bias, offset):
             conversion.drop(ours, "a plain block here; its kernel takes over the masks' biases")
+        # (x + b) - mean = x - (mean - b)
+        state[mean] = state[mean] - state.pop(bias)
+        conversion.merged[conversion.origins.pop(bias)] = "folded into the batch normalisation"
 
 
 STMASK = CodeBase(
@@ -112,6 +96,10 @@ STMASK = CodeBase(
         (rf"backbone\.(conv1\.weight|bn1\.{_NORM})", r"detector.backbone.\1"),
         (
             rf"backbone\.layers\.(\d)\.(\d+\.(?:conv\d\.weight|(?:bn|downsample\.)\d\.{_NORM}))",
+            r"detector.backbone.layer<\1+1>.\2",
+        ),
+        (
+            r"backbone\.layers\.(\d)\.(\d+\.conv2\.bias)",  # of deformable convolutions
             r"detector.backbone.layer<\1+1>.\2",
         ),
         (
@@ -154,6 +142,5 @@ STMASK = CodeBase(
     classes={"ytvis19": YTVIS19, "ytvis21": YTVIS21, "ovis": OVIS},
     class_bias=r"detector\.bbox_head\.cls_preds\.0\.(conv_pred\.)?bias",
     other_logits=(1,),  # the background
-    prepare=fold_biases,
     adapt=adapt,
 )

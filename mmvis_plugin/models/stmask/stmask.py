@@ -97,7 +97,7 @@ class STMask(VideoSegmentor):
         if inputs.shape[1] != 2:
             raise ValueError(
                 f"STMask trains on pairs of frames, got clips of {inputs.shape[1]}: sample them "
-                "with dict(type='UniformRefFrameSample', num_ref_imgs=1, ...)"
+                "with dict(type='AnnotatedPairSample', ...)"
             )
         images = inputs.flatten(0, 1)
         frames = [frame for sample in data_samples for frame in sample.video_data_samples]
@@ -123,7 +123,7 @@ class STMask(VideoSegmentor):
 
         Anchors of the first frame whose object is in both frames take part, with the boxes and
         coefficients they predict. The box is to move as the object's true box does; the mask is
-        compared in the object's box in the second frame, made of that frame's prototypes. Nothing
+        made of the second frame's prototypes and cropped by the object's box there. Nothing
         here trains the boxes, coefficients and prototypes themselves.
 
         Args:
