@@ -143,6 +143,3 @@ def test_losses_and_gradients_equal_the_original(training, original):
             ours = np.zeros(2) if gradient is None else project(gradient.numpy(), key)
             error = np.abs(ours - stored).max()
             assert error <= TOLERANCE * max(stored[0], 1e-3 * largest), (name, key, error, stored)
-            if stored[0] > 0:
-                import os
-                if os.environ.get("DBG"): print(name, key, error / stored[0], stored[0])
