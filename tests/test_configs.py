@@ -253,6 +253,7 @@ def small(tiny_videos, tmp_path):
             for transform in nodes(dataset["pipeline"]):
                 if transform.get("type") == "ResizeShortSide":
                     transform["side"] = min(SIZE)
+                    transform.pop("max_long_side", None)
                 elif "Resize" in transform.get("type", ""):
                     transform["scale"] = SIZE[::-1]
         for name in ("val", "test"):

@@ -2,6 +2,3 @@
 _base_ = "./mssts_r50_ytvis21.py"
 
 train_dataloader = dict(dataset=_base_._joint_dataset)
-param_scheduler = dict(
-    network=_base_._joint_param_scheduler, discriminator=_base_._joint_param_scheduler
-)

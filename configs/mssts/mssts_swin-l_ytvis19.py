@@ -2,5 +2,5 @@
 _base_ = "./mssts_r50_ytvis19.py"
 
 model = dict(backbone=_base_._swin_l, neck=dict(in_channels=[384, 768, 1536]))
-# 16 GPUs with one clip each.
+# 10 GPUs with one clip each.
 train_dataloader = dict(batch_size=1)

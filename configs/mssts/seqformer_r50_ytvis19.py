@@ -20,7 +20,7 @@ model = dict(
     )
 )
 
-# Half of the clips are cropped at one of three sizes; then all are resized.
+# Half of the clips are cropped at one of three sizes; then all are resized, with anti-aliasing.
 _crop = dict(
     type="RandomCrop",
     crop_type="absolute_range",
@@ -34,7 +34,7 @@ _crop_and_resize = [
         transforms=[
             *[[]] * 3,
             *[
-                [dict(type="Resize", scale=(10000, side), keep_ratio=True), _crop]
+                [dict(type="ResizeShortSide", side=side, backend="pillow"), _crop]
                 for side in (400, 500, 600)
             ],
         ],
@@ -42,7 +42,7 @@ _crop_and_resize = [
     dict(
         type="SharedRandomChoice",
         transforms=[
-            [dict(type="Resize", scale=(768, side), keep_ratio=True)]
+            [dict(type="ResizeShortSide", side=side, max_long_side=768, backend="pillow")]
             for side in (288, 320, 352, 392, 416, 448, 480, 512)
         ],
     ),

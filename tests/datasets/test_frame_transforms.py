@@ -309,6 +309,36 @@ def test_long_side_loses_its_fraction_of_a_pixel(side, height, width, expected):
     assert resized["scale_factor"] == (expected[1] / width, expected[0] / height)
 
 
+# SeqFormer's rule: the limit gives a short side, rounded, and that the long side, cut off.
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [
+        (480, 854, (432, 768)),
+        (720, 1280, (432, 768)),
+        (720, 1281, (432, 768)),
+        (700, 1280, (420, 768)),
+        (701, 1280, (421, 768)),
+        (1280, 720, (768, 432)),
+        (700, 1299, (414, 768)),
+        (480, 640, (512, 682)),
+    ],
+)
+def test_limit_of_the_long_side(height, width, expected):
+    image = np.zeros((height, width, 3), np.float32)
+    resize = ResizeShortSide(512, max_long_side=768, backend="pillow")
+    assert resize(dict(img=image, img_shape=(height, width)))["img_shape"] == expected
+
+
+def test_pillow_averages_the_pixels_that_a_smaller_frame_covers():
+    image = np.zeros((40, 40, 3), np.float32)
+    image[:, ::4] = 300  # colours out of range are cut off
+    resized = ResizeShortSide(10, backend="pillow")(dict(img=image, img_shape=(40, 40)))["img"]
+    assert resized.dtype == np.uint8
+    assert np.abs(resized[2:-2, 2:-2].astype(float) - 255 / 4).max() < 20
+    plain = ResizeShortSide(10)(dict(img=image, img_shape=(40, 40)))["img"]
+    assert plain.max() == 0  # without anti-aliasing the stripes are gone
+
+
 def test_boxes_are_resized_with_the_frame():
     frame = dict(
         img=np.zeros((48, 85, 3), np.uint8),

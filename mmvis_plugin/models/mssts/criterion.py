@@ -41,7 +41,7 @@ def track_targets(sample: TrackDataSample, size: tuple[int, int], first_class: i
 
     A track counts in every frame of the clip. Where its object is absent the mask is empty and
     the box has its centre in the corner and no size: 1e-6 in every coordinate, as in SeqFormer's
-    repository (which mirrors it with the frame where that is flipped; it does not move here).
+    repository.
 
     Args:
         sample: T frames.

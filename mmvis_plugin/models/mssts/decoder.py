@@ -145,7 +145,8 @@ class SeqFormerDecoder(BaseModule):
         unused_logits: Class logits before and behind those of the classes. SeqFormer indexes them
             by the category ids 1 to 40 and has 42: (1, 1). They are trained to be low and take
             part in the choice of the best pairs of query and class.
-        temporal_attention: Whether box queries attend over their frames (MS-STS VIS).
+        temporal_attention: Whether box queries attend over their frames (MS-STS VIS). In the first
+            layer they are equal in all frames, so that it cannot exchange anything there.
         with_cp: Compute activations twice instead of keeping them.
     """
 
