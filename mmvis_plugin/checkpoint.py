@@ -14,6 +14,7 @@ import hashlib
 import os
 import pickle
 import re
+import reprlib
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable
@@ -377,10 +378,12 @@ def _is_finite(tensor: torch.Tensor) -> bool:
 
 
 def _fault_of_meta(checkpoint: dict[str, Any]) -> str | None:
-    for place, parent in (("meta", checkpoint), ("dataset_meta", checkpoint.get("meta") or {})):
-        # Not by its truth: an empty tensor has none.
-        if not isinstance(parent.get(place), dict | None):
-            return f"has a {type(parent[place]).__name__} as its {place}, not a dict"
+    parent = checkpoint
+    for place in ("meta", "dataset_meta"):
+        value = parent.get(place)
+        if not isinstance(value, dict | None):
+            return f"has a {type(value).__name__} as its {place}, not a dict"
+        parent = value or {}
     names, ids = _stated_classes(checkpoint), _dataset_meta(checkpoint).get("category_ids")
     return _fault_of_names(names) or _fault_of_ids(ids)
 
@@ -390,9 +393,9 @@ def _fault_of_names(names: Any) -> str | None:
         return f"has a {type(names).__name__} as its class names, not a list of texts"
     wrong = [name for name in names if not (isinstance(name, str) and name.strip())]
     if wrong:
-        return f"has {wrong[0]!r} among its class names, which must be texts"
+        return f"has {reprlib.repr(wrong[0])} among its class names, which must be texts"
     repeated = [name for name in names if names.count(name) > 1]
-    return f"names the class {repeated[0]!r} twice" if repeated else None
+    return f"names the class {reprlib.repr(repeated[0])} twice" if repeated else None
 
 
 def _fault_of_ids(ids: Any) -> str | None:

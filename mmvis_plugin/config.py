@@ -254,8 +254,9 @@ def _wrong_settings(cfg: Config, message: str) -> list[str]:
     nodes = [node for part in sorted(KEYS & cfg.keys()) for node in dicts_in(cfg[part], part)]
     if found := re.search(r"(\w+) is not in the \S+ registry", message):
         places = (name for name, node in nodes if type_name(node) == found[1])
-        close = similar_types(found[1])
-        return [f"{name}.type: there is no {found[1]}{close}" for name in places]
+        known = f" under the default_scope {cfg.get('default_scope')!r}"
+        where = known if registered(found[1]) else similar_types(found[1])
+        return [f"{name}.type: there is no {found[1]}{where}" for name in places]
     if found := re.search(r"(\w+)\.__init__\(\) got an unexpected .*'(\w+)'", message):
         owner, key = found.groups()
         places = [(name, type_name(node) or owner) for name, node in nodes if key in node]

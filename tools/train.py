@@ -104,6 +104,8 @@ def prepare(args: argparse.Namespace):
 def build(cfg):
     """The Runner of a config, with data and optimizer: what does not fit is an error here."""
     from mmvis_plugin.config import ConfigError
+    from mmvis_plugin.config_options import in_one_line
+    from mmvis_plugin.datasets import DatasetError
     from mmvis_plugin.engine.run_settings import require_class_counts
     from mmvis_plugin.engine.runner import VISRunner
 
@@ -114,8 +116,10 @@ def build(cfg):
             getattr(runner, loop)  # is built when it is asked for
         # Runner.train() would build it first thing; it takes a built one as it is.
         runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-    except ValueError as error:  # of an argument or the data
-        raise ConfigError(str(error)) from error
+    except (ConfigError, DatasetError):
+        raise
+    except ValueError as error:  # of an argument
+        raise ConfigError(f"{cfg.filename}: {in_one_line(error)}") from error
     meta = getattr(runner.train_dataloader.dataset, "metainfo", {})
     require_class_counts(cfg, meta.get("classes") or ())
     return runner

@@ -127,4 +127,8 @@ class VideoStream:
 def _prepared(reader: VideoReader, run: ModelRun) -> Iterator[PreparedFrame]:
     with reader:
         for number, image in enumerate(reader):
-            yield run.prepare(image, number, reader.timing)
+            try:
+                prepared = run.prepare(image, number, reader.timing)
+            except ValueError as error:
+                raise ValueError(f"{reader.source}: {error}") from error
+            yield prepared
