@@ -230,6 +230,13 @@ class YTVISDataset(BaseVideoDataset):
                     )
                 )
 
+    def full_init(self) -> None:
+        """Read the JSON; a test on a part of it (``indices``) tells the metric its videos."""
+        super().full_init()
+        if self.test_mode and self._indices is not None:
+            infos = map(self.get_data_info, range(len(self)))
+            self._metainfo["video_ids"] = tuple(info["video_id"] for info in infos)
+
     def filter_data(self) -> list[dict]:
         """Leave out whole videos as ``filter_cfg`` says, in training only."""
         if self.test_mode or not self.filter_cfg:

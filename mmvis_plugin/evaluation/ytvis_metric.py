@@ -53,7 +53,7 @@ class YTVISMetric(BaseMetric):
     mean of their scores. A track is present in every frame that lists it, also with an empty mask:
     that frame counts for its class and score, as in the methods' original code. Classes are found
     in the annotation file by their name; categories that are not among the dataset's classes are
-    not scored.
+    not scored. Of a dataset that holds a part of the file's videos (``indices``), those are scored.
 
     An annotation file without annotations (the official validation and test sets) cannot be scored:
     the results are then written for the benchmark's server and no figures are returned.
@@ -241,7 +241,8 @@ class YTVISMetric(BaseMetric):
 
     @property
     def _task(self) -> _Task:
-        key = self._ann_path(), (self.dataset_meta or {}).get("classes")
+        meta = self.dataset_meta or {}
+        key = self._ann_path(), meta.get("classes"), meta.get("video_ids")
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = key, _load_task(*key)
         return self._loaded[1]
@@ -281,16 +282,18 @@ class VideoResult(NamedTuple):
 
 
 class _Task(NamedTuple):
-    """The annotations, with the dataset's classes only, and the category id of each label.
+    """The annotations, with the dataset's classes and videos, and the category id of each label.
 
-    Classes that the dataset leaves out are not held against the model.
+    Classes and videos that the dataset leaves out are not held against the model.
     """
 
     gt: GroundTruth
     category_ids: list
 
 
-def _load_task(path: str, classes: Sequence[str] | None) -> _Task:
+def _load_task(
+    path: str, classes: Sequence[str] | None, video_ids: Sequence | None = None
+) -> _Task:
     if classes is None:
         raise ValueError("YTVISMetric needs 'classes' in the dataset's metainfo")
     gt = load_ground_truth(path)
@@ -303,6 +306,10 @@ def _load_task(path: str, classes: Sequence[str] | None) -> _Task:
         )
     category_ids = [ids[name] for name in classes]
     names = {key: name for key, name in gt.categories.items() if key in category_ids}
+    if video_ids is not None:
+        videos = {key: gt.videos[key] for key in gt.videos if key in {*video_ids}}
+        tracks = {key: found for key, found in gt.tracks.items() if key[0] in videos}
+        gt = replace(gt, videos=videos, tracks=tracks)
     return _Task(replace(gt, categories=names), category_ids)
 
 
@@ -452,10 +459,12 @@ def _check_complete(results: list[VideoResult], gt: GroundTruth) -> None:
                 f"video {video.video_id} is incomplete: {video.missing_frames} of "
                 f"{gt.videos[video.video_id].length} frames were not predicted"
             )
-    unseen = len(gt.videos) - len(results)
+    unseen = [str(video_id) for video_id in gt.videos if video_id not in counts]
     if unseen:
+        names = ", ".join([*unseen[:5], "..."] if len(unseen) > 5 else unseen)
         print_log(
-            f"{unseen} of {len(gt.videos)} videos were not predicted and count as without tracks",
+            f"{len(unseen)} of {len(gt.videos)} videos were not predicted and count as without "
+            f"tracks: {names}",
             logger="current",
             level=logging.WARNING,
         )

@@ -18,6 +18,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 from ytvis_cases import annotation, make_video
 
+from mmvis_plugin.datasets import YTVISDataset
 from mmvis_plugin.evaluation import YTVISMetric, evaluate_ytvis
 
 HEIGHT, WIDTH = 12, 16
@@ -304,8 +305,31 @@ def test_videos_that_never_came_count_as_without_tracks(tmp_path, caplog):
     evaluator.process([make_sample([make_frame(4, t, 2, masks[4][t]) for t in (0, 1)])])
     with logged(caplog):
         metrics = evaluator.evaluate(size=2)
-    assert "1 of 2 videos were not predicted" in caplog.text
+    assert "1 of 2 videos were not predicted and count as without tracks: 6" in caplog.text
     assert metrics["ytvis/AR100"] == pytest.approx(0.5)
+
+
+def test_videos_that_the_dataset_leaves_out_are_not_scored(tmp_path, caplog):
+    """One of two videos that a dataset of two indices holds comes: the other is a miss."""
+    gt, masks = make_videos({4: 2, 6: 1, 8: 1})
+    (tmp_path / "valid.json").write_text(json.dumps(gt))
+    dataset = YTVISDataset(
+        str(tmp_path / "valid.json"),
+        metainfo=dict(classes=CLASSES),
+        indices=[0, 2],
+        test_mode=True,
+        check_frames="none",
+    )
+    metric = YTVISMetric()
+    metric.dataset_meta = dataset.metainfo
+    frames = [make_frame(4, t, 2, masks[4][t]) for t in (0, 1)]
+    metric.process(None, [make_sample(frames).to_dict()])
+    with logged(caplog):
+        assert metric.evaluate(2)["ytvis/AR100"] == pytest.approx(0.5)
+    assert "1 of 2 videos were not predicted and count as without tracks: 8" in caplog.text
+    assert (
+        "video_ids" not in YTVISDataset(str(tmp_path / "valid.json"), check_frames="none").metainfo
+    )
 
 
 def test_classes_that_the_dataset_leaves_out_are_not_scored(tmp_path):

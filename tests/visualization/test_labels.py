@@ -93,6 +93,21 @@ def test_label_is_cut_off_at_the_rim_and_nothing_else_changes():
     assert changed[22:, 25:].all() and changed.sum() == 8 * 15
 
 
+@pytest.mark.parametrize("color, ink", [((20, 220, 240), 0), ((120, 10, 30), 255)])
+def test_letters_are_black_on_light_and_white_on_dark_colors(color, ink):
+    """Each pixel is a mixture of colour and ink by the letters' opacity."""
+    picture = np.full((40, 90, 3), 128, np.uint8)
+    write_label(picture, "HIE 7", (3, 5), 20, color)
+    opacity = render_text("HIE 7", 20)
+    height, width = opacity.shape[:2]
+    label = picture[5 : 5 + height, 3 : 3 + width]
+    seen = opacity[: label.shape[0], : label.shape[1], 0]
+    assert (label[seen == 1] == ink).all() and (seen == 1).sum() > 50
+    assert (label[seen == 0] == color).all() and (seen == 0).sum() > 50
+    mixture = seen[..., None] * ink + (1 - seen[..., None]) * np.array(color)
+    assert np.abs(label - mixture).max() <= 0.5 + 1e-3
+
+
 def test_text_that_does_not_fit_gets_shorter():
     def text(width):
         return track_text("triangle", 12, 0.934, 10, width)

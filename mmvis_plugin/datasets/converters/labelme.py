@@ -222,7 +222,10 @@ def _identify(shape: dict, ungrouped: str, where: str) -> tuple:
 
 def _draw_shape(kind: str, shape: dict, height: int, width: int) -> np.ndarray:
     """Mask (height, width), bool, of one shape."""
-    points = np.asarray(shape["points"], float)
+    try:
+        points = np.asarray(shape["points"], float)
+    except (ValueError, TypeError):  # whose messages may be as long as the value
+        points = np.zeros(0)
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError("points must be a list of [x, y]")
     if kind not in ("polygon", *NUM_POINTS):
