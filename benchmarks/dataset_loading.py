@@ -11,18 +11,15 @@ worker processes, clips of two 1280 x 720 frames, resized to 640 x 360 with thei
 
 from __future__ import annotations
 
-import argparse
 import json
 import tempfile
 import time
 from pathlib import Path
 
 import cv2
+import harness
 import numpy as np
-from running import in_own_process
 from synthetic import Scene, make_annotations
-
-from mmvis_plugin.memory import MEGABYTE, peak_memory, reset_peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 # Of the training set of YouTube-VIS 2019.
@@ -81,58 +78,14 @@ def uncompressed(rle: dict) -> dict:
     return {"size": [height, width], "counts": runs.tolist()}
 
 
-def convert(content: dict) -> dict:
-    """Give the JSON that MMDetection's youtubevis2coco.py makes of an official one."""
-    images, annotations, first = [], [], {}
-    for video in content["videos"]:
-        first[video["id"]] = len(images) + 1
-        for frame, name in enumerate(video["file_names"]):
-            images.append(
-                {
-                    "id": len(images) + 1,
-                    "video_id": video["id"],
-                    "frame_id": frame,
-                    "file_name": name,
-                    "height": video["height"],
-                    "width": video["width"],
-                }
-            )
-    for instance in content["annotations"]:
-        columns = (instance[key] for key in ("segmentations", "bboxes", "areas"))
-        for frame, (mask, box, area) in enumerate(zip(*columns, strict=True)):
-            if mask:
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": first[instance["video_id"]] + frame,
-                        "video_id": instance["video_id"],
-                        "instance_id": instance["id"],
-                        "category_id": instance["category_id"],
-                        "segmentation": mask,
-                        "bbox": box,
-                        "area": area,
-                        "iscrowd": instance["iscrowd"],
-                    }
-                )
-    videos = [
-        {**video, "name": video["file_names"][0].split("/")[0]} for video in content["videos"]
-    ]
-    for video in videos:
-        del video["file_names"], video["length"]
-    return {
-        "videos": videos,
-        "images": images,
-        "categories": content["categories"],
-        "annotations": annotations,
-    }
-
-
 def write_dataset(folder: Path, num_videos: int, masks: str, num_with_frames: int = 8) -> str:
     """Write the dataset in both layouts, and in ``small`` its videos that have all their frames.
 
     Returns:
         str: How large it is.
     """
+    from mmvis_plugin.datasets.converters import ytvis_to_cocovid
+
     content = make_dataset(num_videos, masks)
     small = {
         **content,
@@ -142,7 +95,8 @@ def write_dataset(folder: Path, num_videos: int, masks: str, num_with_frames: in
     (folder / "small").mkdir()
     for place, some in ((folder, content), (folder / "small", small)):
         (place / "train.json").write_text(json.dumps(some))
-        (place / "train_coco.json").write_text(json.dumps(convert(some)))
+        converted = ytvis_to_cocovid(place / "train.json").content
+        (place / "train_coco.json").write_text(json.dumps(converted))
     write_frames(folder / "frames", content, num_with_frames)
     (folder / "small" / "frames").symlink_to(folder / "frames")
     num_frames = sum(video["length"] for video in content["videos"])
@@ -192,8 +146,8 @@ def mmdet(folder: Path):
 DATASETS = {"mmvis_plugin": ours, "mmdet": mmdet}
 
 
-def measure(name: str, folder: Path, repeats: int) -> dict:
-    """Time the building of a dataset, in this process."""
+def measure(name: str, folder: Path, repeats: int) -> tuple[float, float, int]:
+    """Fastest processor time of building a dataset, in this process, its peak in MB and masks."""
     from mmdet.utils import register_all_modules
 
     register_all_modules()
@@ -201,17 +155,16 @@ def measure(name: str, folder: Path, repeats: int) -> dict:
     DATASETS[name](small)  # imports, and compiles what is compiled
     seconds, peaks = [], []
     for _ in range(repeats):
-        reset_peak_memory()
-        start = time.process_time()
-        dataset = DATASETS[name](folder)
-        seconds.append(time.process_time() - start)
-        peaks.append(peak_memory() / MEGABYTE)
+        harness.reset_peak_memory()
+        time_taken, dataset = harness.timed(lambda: DATASETS[name](folder))
+        seconds.append(time_taken.processor)
+        peaks.append(harness.peak_memory() / harness.MEGABYTE)
         objects = sum(
             len(image["instances"])
             for video in range(len(dataset))
             for image in dataset.get_data_info(video)["images"]
         )
-    return {"seconds": seconds, "peak_mb": peaks, "objects": objects}
+    return min(seconds), max(peaks), objects
 
 
 def frames_per_second(folder: Path, workers: int, num_clips: int) -> float:
@@ -236,15 +189,9 @@ def frames_per_second(folder: Path, workers: int, num_clips: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--videos",
-        type=int,
-        default=NUM_VIDEOS,
-        metavar="N",
-        help="videos of the training set (default: %(default)s)",
+    parser = harness.make_parser(__doc__, EXAMPLE)
+    harness.add_option(
+        parser, "--videos", harness.positive, "N", "videos of the training set", NUM_VIDEOS
     )
     parser.add_argument(
         "--masks",
@@ -252,26 +199,14 @@ def main() -> None:
         default="compressed",
         help="compressed RLE, or lists of run lengths (default: %(default)s)",
     )
-    parser.add_argument(
-        "--repeats",
-        type=int,
-        default=3,
-        metavar="N",
-        help="times that each is built; the fastest counts (default: %(default)s)",
+    harness.add_option(
+        parser, "--repeats", harness.positive, "N", "runs of each; the fastest counts", 3
     )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=2,
-        metavar="N",
-        help="processes that draw clips, 0 for none beside the main one (default: %(default)s)",
+    harness.add_option(
+        parser, "--workers", harness.whole, "N", "processes that draw clips, 0 for the main one", 2
     )
-    parser.add_argument(
-        "--clips",
-        type=int,
-        default=200,
-        metavar="N",
-        help="clips to draw through the pipeline, 0 for none (default: %(default)s)",
+    harness.add_option(
+        parser, "--clips", harness.whole, "N", "clips to draw through the pipeline, 0 for none", 200
     )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -279,17 +214,17 @@ def main() -> None:
         counts = write_dataset(folder, args.videos, args.masks)
         print(f"{counts}, masks: {args.masks}. CPU seconds: the fastest of {args.repeats}")
         outcome = {
-            dataset: in_own_process(measure, dataset, folder, args.repeats) for dataset in DATASETS
+            dataset: harness.in_own_process(measure, dataset, folder, args.repeats)
+            for dataset in DATASETS
         }
-        slowest = min(outcome["mmdet"]["seconds"])
-        print(f"{'dataset':>13} {'seconds':>8} {'peak MB':>8} {'masks':>7} {'faster':>7}")
-        for dataset, result in outcome.items():
-            seconds, peak = min(result["seconds"]), max(result["peak_mb"])
-            print(
-                f"{dataset:>13} {seconds:8.2f} {peak:8.0f} {result['objects']:7} "
-                f"{slowest / seconds:6.1f}x",
-                flush=True,
-            )
+        slowest = outcome["mmdet"][0]
+        harness.print_table(
+            ["dataset", "seconds", "peak MB", "masks", "faster"],
+            (
+                [name, f"{seconds:.2f}", f"{peak:.0f}", str(masks), f"{slowest / seconds:.1f}x"]
+                for name, (seconds, peak, masks) in outcome.items()
+            ),
+        )
         if args.clips:
             speed = frames_per_second(folder / "small", args.workers, args.clips)
             print(f"training pipeline, {args.workers} workers: {speed:.1f} frames per second")

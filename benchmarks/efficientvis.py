@@ -8,15 +8,13 @@ holds between two clips are counted as well.
 
 import argparse
 import statistics
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
+import harness
 import torch
 from mmengine.logging import MMLogger
-from options import add_device, add_size
-from running import in_own_process, random_frames, synchronize, untrained_model
 
-from mmvis_plugin.memory import MEGABYTE, peak_memory
 from mmvis_plugin.models import EfficientVIS
 
 EXAMPLE = """example:
@@ -28,43 +26,46 @@ EXAMPLE = """example:
 def main() -> None:
     args = parse_args()
     print(f"{args.config}, {args.size[0]} x {args.size[1]}, {args.device}, {args.clips} clips")
-    print("   T   ms/frame   peak MB   peak MB/frame of a clip   kB held, first and last clip")
-    for clip_length in args.clip_lengths:
-        rows = in_own_process(measure, args, clip_length)
-        warm = rows[1:] or rows  # the first clip also pays for what is set up once
-        milliseconds = statistics.median(row["seconds"] for row in warm) / clip_length * 1e3
-        peak = max(row["peak"] for row in rows) / MEGABYTE
-        held = [rows[k]["held"] / 1024 for k in (0, -1)]
-        print(
-            f"{clip_length:4d} {milliseconds:10.1f} {peak:9.0f} {peak / clip_length:12.1f}"
-            f"{held[0]:26.1f} {held[1]:8.1f}"
-        )
-        growth = " ".join(f"{row['peak'] / MEGABYTE:.0f}" for row in rows)
-        print(f"     peak MB after each clip: {growth}")
+    harness.print_table(
+        [
+            "frames of a clip",
+            "ms/frame",
+            "peak MB",
+            "peak MB/frame",
+            "kB held first",
+            "kB held last",
+        ],
+        (row_of(args, clip_length) for clip_length in args.clip_lengths),
+    )
+
+
+def row_of(args: argparse.Namespace, clip_length: int) -> list[str]:
+    """Row of the table; the growth of the peak goes to the error stream."""
+    rows = harness.in_own_process(measure, args, clip_length)
+    warm = rows[1:] or rows  # the first clip also pays for what is set up once
+    milliseconds = 1000 * statistics.median(row["seconds"] for row in warm) / clip_length
+    peak = max(row["peak"] for row in rows) / harness.MEGABYTE
+    growth = " ".join(f"{row['peak'] / harness.MEGABYTE:.0f}" for row in rows)
+    harness.say(f"{clip_length} frames: peak MB after each clip: {growth}")
+    held = [f"{rows[k]['held'] / 1024:.1f}" for k in (0, -1)]
+    figures = f"{milliseconds:.1f}", f"{peak:.0f}", f"{peak / clip_length:.1f}"
+    return [str(clip_length), *figures, *held]
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = harness.make_parser(__doc__, EXAMPLE)
     parser.add_argument("config", help="of an EfficientVIS: a file, or the name of a config")
     parser.add_argument(
         "--clip-lengths",
-        type=int,
+        type=harness.positive,
         nargs="+",
         default=[9, 18, 36],
         metavar="N",
         help="frames of a clip, each length measured by itself (default: 9 18 36)",
     )
-    parser.add_argument(
-        "--clips",
-        type=int,
-        default=10,
-        metavar="N",
-        help="length of the video in clips (default: %(default)s)",
-    )
-    add_size(parser)
-    add_device(parser)
+    harness.add_option(parser, "--clips", harness.positive, "N", "length of the video in clips", 10)
+    harness.add_size(parser)
+    harness.add_device(parser)
     return parser.parse_args()
 
 
@@ -87,18 +88,17 @@ def measure(args: argparse.Namespace, clip_length: int) -> list[dict[str, float]
             )
             for t in range(clip_length)
         ]
-        frames = random_frames(clip_length, args.size, args.device)
-        start = time.perf_counter()
-        model.step(state, frames, metas)
-        synchronize(args.device)
-        seconds = time.perf_counter() - start
-        rows.append(dict(seconds=seconds, peak=peak_memory(args.device), held=held_bytes(state)))
+        frames = harness.random_frames(clip_length, args.size, args.device)
+        seconds = harness.timed(partial(model.step, state, frames, metas), args.device)[0].wall
+        rows.append(
+            dict(seconds=seconds, peak=harness.peak_memory(args.device), held=held_bytes(state))
+        )
     return rows
 
 
 def build(config: str, clip_length: int) -> EfficientVIS:
     """The untrained model of a config with clips of another length."""
-    model = untrained_model(config, clip_length=clip_length)
+    model = harness.untrained_model(config, clip_length=clip_length)
     MMLogger.get_instance("benchmark", log_level="ERROR")  # init_weights tells of each parameter
     model.init_weights()
     return model

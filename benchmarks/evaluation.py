@@ -11,22 +11,19 @@ has one thread; evaluate_ytvis is measured with one and with two.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import functools
 import io
 import json
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+import harness
 import numpy as np
-from running import in_own_process
 from synthetic import Scene, make_annotations, make_results, write_scene
-
-from mmvis_plugin.memory import MEGABYTE, peak_memory, reset_peak_memory
 
 FIGURES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100")
 EXAMPLE = """example:
@@ -71,34 +68,41 @@ EVALUATORS = {
 }
 
 
-def measure(name: str, folder: Path, repeats: int) -> dict:
-    """Time one evaluator on the files of a folder, in this process."""
+def measure(name: str, folder: Path, repeats: int) -> tuple[harness.Seconds, float, dict]:
+    """Fastest times of an evaluator on the files of a folder, its peak in MB and its figures."""
     evaluate = EVALUATORS[name]
     small = Scene(videos=2, frames=3, classes=2, objects=2, height=60, width=80)
     gt = make_annotations(small)
     evaluate(gt, make_results(gt, small, 3))  # imports, and compiles what is compiled
-    cpu, wall, peaks = [], [], []
+    times, peaks = [], []
     for _ in range(repeats):
         gt = json.loads((folder / "gt.json").read_text())
         results = json.loads((folder / "results.json").read_text())
-        reset_peak_memory()
-        start = time.process_time(), time.perf_counter()
-        figures = evaluate(gt, results)
-        cpu.append(time.process_time() - start[0])
-        wall.append(time.perf_counter() - start[1])
-        peaks.append(peak_memory() / MEGABYTE)
-    return {"cpu": min(cpu), "wall": min(wall), "peak_mb": max(peaks), "figures": figures}
+        harness.reset_peak_memory()
+        seconds, figures = harness.timed(functools.partial(evaluate, gt, results))
+        times.append(seconds)
+        peaks.append(harness.peak_memory() / harness.MEGABYTE)
+    return harness.combine(times, min), max(peaks), figures
 
 
-def compare(scene: Scene, tracks: int, repeats: int) -> dict:
-    """Time the evaluators on results of some tracks per video."""
+def compare(scene: Scene, tracks: int, repeats: int) -> Iterator[list[str]]:
+    """Rows of the table: the evaluators on results of some tracks per video."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_scene(folder, scene, tracks)
-        return {
-            evaluator: in_own_process(measure, evaluator, folder, repeats)
-            for evaluator in EVALUATORS
-        }
+        first = None
+        for evaluator in EVALUATORS:
+            seconds, peak, figures = harness.in_own_process(measure, evaluator, folder, repeats)
+            first = first or (seconds, figures)  # MMDetection's
+            yield [
+                f"{tracks}: {evaluator}",
+                f"{seconds.processor:.2f}",
+                f"{first[0].processor / seconds.processor:.1f}x",
+                f"{seconds.wall:.2f}",
+                f"{first[0].wall / seconds.wall:.1f}x",
+                f"{peak:.0f}",
+                f"{largest_difference(figures, first[1]):.1e}",
+            ]
 
 
 def largest_difference(figures: dict, others: dict) -> float:
@@ -124,40 +128,22 @@ def random_cases(count: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--videos",
-        type=int,
-        default=300,
-        metavar="N",
-        help="videos of the dataset (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--frames",
-        type=int,
-        default=25,
-        metavar="N",
-        help="frames of a video (default: %(default)s)",
-    )
+    parser = harness.make_parser(__doc__, EXAMPLE)
+    harness.add_option(parser, "--videos", harness.positive, "N", "videos of the dataset", 300)
+    harness.add_option(parser, "--frames", harness.positive, "N", "frames of a video", 25)
     parser.add_argument(
         "--tracks",
-        type=int,
+        type=harness.positive,
         nargs="+",
         default=[15, 100],
         metavar="N",
         help="results of a video, each number measured by itself (default: 15 100)",
     )
-    parser.add_argument(
-        "--repeats",
-        type=int,
-        default=3,
-        metavar="N",
-        help="times that each evaluates; the fastest counts (default: %(default)s)",
+    harness.add_option(
+        parser, "--repeats", harness.positive, "N", "runs of each; the fastest counts", 3
     )
-    parser.add_argument(
-        "--cases", type=int, metavar="N", help="compare only the figures, on N random cases"
+    harness.add_option(
+        parser, "--cases", harness.positive, "N", "compare only the figures, on N random cases"
     )
     args = parser.parse_args()
     if args.cases:
@@ -165,18 +151,10 @@ def main() -> None:
         return
     scene = Scene(videos=args.videos, frames=args.frames)
     print(f"{scene}: the fastest of {args.repeats}")
-    print("tracks     evaluator  CPU s  faster  wall s  faster  peak MB  largest difference")
-    for tracks in args.tracks:
-        outcome = compare(scene, tracks, args.repeats)
-        mmdet = outcome["mmdet"]
-        for name, result in outcome.items():
-            difference = largest_difference(result["figures"], mmdet["figures"])
-            print(
-                f"{tracks:6} {name:>13} {result['cpu']:6.2f} {mmdet['cpu'] / result['cpu']:6.1f}x "
-                f"{result['wall']:7.2f} {mmdet['wall'] / result['wall']:6.1f}x "
-                f"{result['peak_mb']:8.0f} {difference:19.1e}",
-                flush=True,
-            )
+    harness.print_table(
+        ["results: evaluator", "CPU s", "faster", "wall s", "faster", "peak MB", "difference"],
+        (row for tracks in args.tracks for row in compare(scene, tracks, args.repeats)),
+    )
 
 
 if __name__ == "__main__":

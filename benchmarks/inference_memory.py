@@ -20,9 +20,9 @@ from contextlib import ExitStack
 from itertools import cycle, islice
 from pathlib import Path
 
+import harness
 import pycocotools.mask as mask_utils
 import torch
-from running import in_own_process
 
 from mmvis_plugin.apis import (
     CSVSink,
@@ -35,7 +35,6 @@ from mmvis_plugin.apis import (
 )
 from mmvis_plugin.datasets.shapes_vis import generate_video
 from mmvis_plugin.files import write_json
-from mmvis_plugin.memory import MEGABYTE, peak_memory
 from mmvis_plugin.ytvis.categories import SHAPES
 from mmvis_plugin.ytvis.rle import encode_masks
 
@@ -52,37 +51,27 @@ def main() -> int:
     args = parse_args()
     rows = []
     for config in args.configs:
-        rows.append(in_own_process(measure, config, args.frames, args.short))
-        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
-    print(format_table(rows, args))
+        rows.append(harness.in_own_process(measure, config, args.frames, args.short))
+        harness.say(json.dumps(rows[-1]))
+    after = f"MB after {args.short} frames", f"after {args.frames}"
+    more = "growth", "tracks a frame", "tracks", "id switches"
+    harness.print_table(["config", "weights", *after, *more], map(row_of, rows))
     if args.out:
         write_json(rows, args.out, indent=2)
     return int(any(growth(row) > MOST_GROWTH for row in rows))
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = harness.make_parser(__doc__, EXAMPLE)
     parser.add_argument(
         "configs",
         nargs="+",
         metavar="config",
         help="a file, or the name of a config that comes with the package",
     )
-    parser.add_argument(
-        "--frames",
-        type=int,
-        default=3000,
-        metavar="N",
-        help="length of the video (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--short",
-        type=int,
-        default=300,
-        metavar="N",
-        help="frames after which memory is first read (default: %(default)s)",
+    harness.add_option(parser, "--frames", harness.positive, "N", "length of the video", 3000)
+    harness.add_option(
+        parser, "--short", harness.positive, "N", "frames after which memory is first read", 300
     )
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the figures as JSON")
     return parser.parse_args()
@@ -109,9 +98,9 @@ def measure(config: str, num_frames: int, short: int) -> dict:
             ids.update(track.id for track in result.tracks)
             num_seen += len(result.tracks)
             if result.index + 1 == short:
-                memory["short_mb"] = peak_memory() / MEGABYTE
+                memory["short_mb"] = harness.peak_memory() / harness.MEGABYTE
         stack.close()
-        memory["long_mb"] = peak_memory() / MEGABYTE
+        memory["long_mb"] = harness.peak_memory() / harness.MEGABYTE
     return {
         "config": config,
         "weights": "shipped" if inferencer.model.cfg.get("shipped_weights") else "random",
@@ -176,22 +165,18 @@ def growth(row: dict) -> float:
     return row["long_mb"] / row["short_mb"] - 1
 
 
-def format_table(rows: list[dict], args: argparse.Namespace) -> str:
-    lines = [
-        f"| config | weights | MB after {args.short} frames | after {args.frames} | growth "
-        "| tracks a frame | tracks | id switches |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+def row_of(row: dict) -> list[str]:
+    known = row["weights"] == "shipped"
+    return [
+        Path(row["config"]).stem,
+        row["weights"],
+        f"{row['short_mb']:.0f}",
+        f"{row['long_mb']:.0f}",
+        f"{growth(row):+.1%}",
+        f"{row['tracks_per_frame']:.1f}",
+        str(row["tracks"]),
+        f"{row['switches']} of {row['object_frames']}" if known else "-",
     ]
-    for row in rows:
-        switches = "-"
-        if row["weights"] == "shipped":
-            switches = f"{row['switches']} of {row['object_frames']}"
-        lines.append(
-            f"| {Path(row['config']).stem} | {row['weights']} | {row['short_mb']:.0f} "
-            f"| {row['long_mb']:.0f} | {growth(row):+.1%} | {row['tracks_per_frame']:.1f} "
-            f"| {row['tracks']} | {switches} |"
-        )
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

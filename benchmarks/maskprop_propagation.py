@@ -4,20 +4,16 @@
 sum, attention, 1 x 1 convolution. *Folded* is that of ``PropagationHead.forward``.
 """
 
-import argparse
-import statistics
-import time
-from collections.abc import Callable
+from functools import partial
 
+import harness
 import torch
-from options import add_device
-from rich.console import Console
-from rich.table import Table
-from running import synchronize
 from torch import Tensor
 
 from mmvis_plugin.models import PropagationHead
 
+EXAMPLE = """example:
+  OMP_NUM_THREADS=1 python benchmarks/maskprop_propagation.py --repeats 5"""
 # name: channels, groups of the normalisation, grid, frames of the clip, instances
 SETTINGS = {
     "shapes, training": (64, 16, (12, 16), 3, 4),
@@ -40,15 +36,6 @@ def folded(head: PropagationHead, key: Tensor, frames: Tensor, masks: Tensor) ->
     return head(key[None], frames[None], masks, clip_inds)
 
 
-def seconds(run: Callable[[], object], device: torch.device) -> float:
-    """Wall time of a call."""
-    synchronize(device)
-    start = time.perf_counter()
-    run()
-    synchronize(device)
-    return time.perf_counter() - start
-
-
 def compare(name: str, repeats: int, device: torch.device) -> list[str]:
     """A row of the table: both orders in turn, forward and forward with backward."""
     channels, groups, grid, num_frames, num_instances = SETTINGS[name]
@@ -60,49 +47,38 @@ def compare(name: str, repeats: int, device: torch.device) -> list[str]:
     masks = torch.rand(num_instances, *grid, device=device)
     key = frames[num_frames // 2]
     difference = (plain(head, key, frames, masks) - folded(head, key, frames, masks)).abs().max()
-    times = {}
-    for _ in range(repeats):
-        for order in (plain, folded):
-            with torch.no_grad():
-                times.setdefault((order, "forward"), []).append(
-                    seconds(lambda order=order: order(head, key, frames, masks), device)
-                )
-            times.setdefault((order, "both"), []).append(
-                seconds(
-                    lambda order=order: order(head, key, frames, masks).sum().backward(), device
-                )
-            )
-    medians = {key: statistics.median(values) * 1000 for key, values in times.items()}
+
+    def forward(order) -> None:
+        with torch.no_grad():
+            order(head, key, frames, masks)
+
+    def both(order) -> None:
+        order(head, key, frames, masks).sum().backward()
+
+    runs = {
+        (order, part): partial(part, order) for order in (plain, folded) for part in (forward, both)
+    }
+    medians = {run: 1000 * t.wall for run, t in harness.in_turns(runs, repeats, device).items()}
     cells = [
         f"{medians[plain, part]:.1f} / {medians[folded, part]:.1f} "
         f"({medians[plain, part] / medians[folded, part]:.0f}x)"
-        for part in ("forward", "both")
+        for part in (forward, both)
     ]
     return [name, *cells, f"{difference:.0e}"]
 
 
 def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="example: OMP_NUM_THREADS=1 python benchmarks/maskprop_propagation.py --repeats 5",
+    parser = harness.make_parser(__doc__, EXAMPLE)
+    harness.add_option(
+        parser, "--repeats", harness.positive, "N", "runs of each, of which the median counts", 5
     )
-    parser.add_argument(
-        "--repeats",
-        type=int,
-        default=5,
-        metavar="N",
-        help="runs of each, of which the median counts (default: %(default)s)",
+    harness.add_device(parser)
+    args = parser.parse_args()
+    print("median of each, plain / folded\n")
+    harness.print_table(
+        ["setting", "forward, ms", "with backward, ms", "largest difference"],
+        (compare(name, args.repeats, torch.device(args.device)) for name in SETTINGS),
     )
-    add_device(parser)
-    arguments = parser.parse_args()
-    table = Table("setting", "forward, ms", "with backward, ms", "largest difference")
-    for name in SETTINGS:
-        table.add_row(*compare(name, arguments.repeats, torch.device(arguments.device)))
-    console = Console()
-    console.print("median of each, plain / folded")
-    console.print(table)
 
 
 if __name__ == "__main__":

@@ -8,24 +8,20 @@ the masks of the video at hand.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import json
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
+import harness
 import numpy as np
 import torch
 from pycocotools import mask as mask_utils
-from running import in_own_process
 from synthetic import Scene, write_scene
-
-from mmvis_plugin.memory import MEGABYTE, peak_memory, reset_peak_memory
 
 EXAMPLE = """example:
   python benchmarks/metric.py --videos 60 --tracks 10
@@ -104,73 +100,50 @@ def corners(box: list[float]) -> list[float]:
     return [x, y, x + width, y + height]
 
 
-def measure(name: str, folder: Path) -> dict:
-    """Time one metric on the files of a folder, in this process."""
+def measure(name: str, folder: Path) -> list[str]:
+    """Row of the table: one metric on the files of a folder, in this process."""
     from mmdet.structures import TrackDataSample
 
     gt = json.loads((folder / "gt.json").read_text())
     results = json.loads((folder / "results.json").read_text())
     classes = [category["name"] for category in gt["categories"]]
-    reset_peak_memory()
+    harness.reset_peak_memory()
     metric = make_metric(name, folder, classes)
-    seconds = -time.process_time()
-    metric.process({}, [])  # reads the annotations
-    seconds += time.process_time()
+    seconds = [harness.timed(lambda: metric.process({}, []))[0]]  # reads the annotations
     old_numpy = mock.patch.object(np, "float", float, create=True)
     with contextlib.redirect_stdout(io.StringIO()), old_numpy:
         for frames in predictions(gt, results):
             sample = TrackDataSample()
             sample.video_data_samples = frames
-            seconds -= time.process_time()
             # MMEngine's Evaluator gives the samples as dicts.
-            metric.process({}, [sample.to_dict()])
-            seconds += time.process_time()
-        seconds -= time.process_time()
-        figures = metric.evaluate(len(gt["videos"]))
-        seconds += time.process_time()
+            seconds.append(
+                harness.timed(lambda sample=sample: metric.process({}, [sample.to_dict()]))[0]
+            )
+        last, figures = harness.timed(lambda: metric.evaluate(len(gt["videos"])))
+    total = harness.combine([*seconds, last], sum).processor
     key = "youtube_vis/segm_mAP" if name == "mmdet" else "ytvis/AP"
-    return {"seconds": seconds, "peak_mb": peak_memory() / MEGABYTE, "AP": figures[key]}
+    peak = harness.peak_memory() / harness.MEGABYTE
+    return [name, f"{total:.2f}", f"{peak:.0f}", f"{figures[key]:.4f}"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--videos",
-        type=int,
-        default=60,
-        metavar="N",
-        help="videos of the dataset (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--frames",
-        type=int,
-        default=25,
-        metavar="N",
-        help="frames of a video (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--tracks",
-        type=int,
-        default=10,
-        metavar="N",
-        help="results of a video (default: %(default)s)",
-    )
+    parser = harness.make_parser(__doc__, EXAMPLE)
+    harness.add_option(parser, "--videos", harness.positive, "N", "videos of the dataset", 60)
+    harness.add_option(parser, "--frames", harness.positive, "N", "frames of a video", 25)
+    harness.add_option(parser, "--tracks", harness.positive, "N", "results of a video", 10)
     args = parser.parse_args()
     scene = Scene(videos=args.videos, frames=args.frames)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_scene(folder, scene, args.tracks)
         print(f"{scene}, {args.tracks} tracks per video")
-        print(f"{'metric':>13} {'CPU seconds':>12} {'peak MB':>8} {'AP':>7}")
-        for metric in ("mmvis_plugin", "mmdet"):
-            result = in_own_process(measure, metric, folder)
-            print(
-                f"{metric:>13} {result['seconds']:12.2f} {result['peak_mb']:8.0f} "
-                f"{result['AP']:7.4f}",
-                flush=True,
-            )
+        harness.print_table(
+            ["metric", "CPU seconds", "peak MB", "AP"],
+            (
+                harness.in_own_process(measure, metric, folder)
+                for metric in ("mmvis_plugin", "mmdet")
+            ),
+        )
 
 
 if __name__ == "__main__":

@@ -10,17 +10,14 @@ process of its own.
 
 import argparse
 import copy
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 
+import harness
 import torch
 from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
-from options import add_device, add_size
-from running import in_own_process, synchronize
 from torch import Tensor
 
-from mmvis_plugin.memory import MEGABYTE, peak_memory, reset_peak_memory
 from mmvis_plugin.models.mssts.deformable import (
     FeatureLevels,
     FrameDeformableAttention,
@@ -46,53 +43,40 @@ def main() -> None:
     features, position = random_features(args)
     encoders = {name: build(args, name) for name in ENCODERS}
     check_equal(*(encoders[name] for name in ENCODERS[:2]), features, position)
-    seconds = {name: [] for name in ENCODERS}
-    for _ in range(args.repeats + 1):
-        for name, encoder in encoders.items():
-            seconds[name].append(time_of_run(encoder, features, position, args.train))
+    runs = {name: partial(run, of, features, position, args.train) for name, of in encoders.items()}
     # The first run also pays for what is set up once.
-    seconds = {name: statistics.median(of[1:]) / args.frames for name, of in seconds.items()}
-
+    medians = harness.in_turns(runs, args.repeats, args.device, warmup=1)
+    clock = "wall" if position.is_cuda else "processor"
+    seconds = {name: getattr(times, clock) / args.frames for name, times in medians.items()}
     step = "forward and backward" if args.train else "forward"
     print(
         f"{args.layers} layers, {args.frames} frames of {args.size[0]} x {args.size[1]}, {step}, "
         f"{args.device}, {torch.get_num_threads()} threads, median of {args.repeats}"
     )
-    print("                       ms/frame   times as fast as the loop   MB/frame")
-    for name in ENCODERS:
-        megabytes = in_own_process(memory_of_run, args, name) / args.frames
-        speed = seconds[ENCODERS[0]] / seconds[name]
-        print(f"{name:20s} {seconds[name] * 1e3:10.1f} {speed:27.2f} {megabytes:10.1f}")
+    harness.print_table(
+        ["encoder", "ms/frame", "times as fast as the loop", "MB/frame"],
+        (
+            [
+                name,
+                f"{seconds[name] * 1e3:.1f}",
+                f"{seconds[ENCODERS[0]] / seconds[name]:.2f}",
+                f"{harness.in_own_process(memory_of_run, args, name) / args.frames:.1f}",
+            ]
+            for name in ENCODERS
+        ),
+    )
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--frames",
-        type=int,
-        default=5,
-        metavar="N",
-        help="frames of a clip (default: %(default)s)",
-    )
-    add_size(parser)
-    parser.add_argument(
-        "--layers",
-        type=int,
-        default=6,
-        metavar="N",
-        help="layers of the encoder (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--repeats",
-        type=int,
-        default=5,
-        metavar="N",
-        help="runs of each, of which the median counts (default: %(default)s)",
+    parser = harness.make_parser(__doc__, EXAMPLE)
+    harness.add_option(parser, "--frames", harness.positive, "N", "frames of a clip", 5)
+    harness.add_size(parser)
+    harness.add_option(parser, "--layers", harness.positive, "N", "layers of the encoder", 6)
+    harness.add_option(
+        parser, "--repeats", harness.positive, "N", "runs of each, of which the median counts", 5
     )
     parser.add_argument("--train", action="store_true", help="run backward as well")
-    add_device(parser)
+    harness.add_device(parser)
     return parser.parse_args()
 
 
@@ -184,25 +168,17 @@ def run(encoder: Callable, features: ClipFeatures, position: Tensor, train: bool
         tokens = encoder(features, position).tokens
         if train:
             tokens.sum().backward()
-    synchronize(position.device)
-
-
-def time_of_run(encoder: Callable, features: ClipFeatures, position: Tensor, train: bool) -> float:
-    """Seconds of :func:`run`."""
-    clock = time.perf_counter if position.is_cuda else time.process_time
-    start = clock()
-    run(encoder, features, position, train)
-    return clock() - start
 
 
 def memory_of_run(args: argparse.Namespace, name: str) -> float:
     """MB that a run takes at most, in a new process."""
     features, position = random_features(args)
     encoder = build(args, name)
-    reset_peak_memory(args.device)
-    before = peak_memory(args.device)
+    harness.reset_peak_memory(args.device)
+    before = harness.peak_memory(args.device)
     run(encoder, features, position, args.train)
-    return (peak_memory(args.device) - before) / MEGABYTE
+    harness.synchronize(args.device)
+    return (harness.peak_memory(args.device) - before) / harness.MEGABYTE
 
 
 if __name__ == "__main__":

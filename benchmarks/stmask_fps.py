@@ -8,13 +8,11 @@ the network.) On a CPU that others use as well, compare processor time.
 """
 
 import argparse
-import statistics
-import time
+from functools import partial
 
+import harness
 import torch
 from mmengine.structures import InstanceData
-from options import add_device, add_size
-from running import random_frames, synchronize, untrained_model
 
 from mmvis_plugin.models.stmask import STMask
 
@@ -24,64 +22,42 @@ EXAMPLE = """example:
 
 def main() -> None:
     args = parse_args()
-    model = untrained_model(args.config).to(args.device).eval()
-    seconds, processor_seconds = measure(model, args)
+    model = harness.untrained_model(args.config).to(args.device).eval()
+    seconds = harness.combine(measure(model, args))
     print(
         f"{args.config}, {args.size[0]} x {args.size[1]}, {args.instances} instances, "
         f"{args.device}, {torch.get_num_threads()} threads, medians of {args.frames} frames"
     )
-    print(f"  {1 / statistics.median(seconds):.2f} frames/s")
-    print(f"  {statistics.median(processor_seconds):.3f} s of processor time per frame")
+    print(f"  {1 / seconds.wall:.2f} frames/s")
+    print(f"  {seconds.processor:.3f} s of processor time per frame")
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = harness.make_parser(__doc__, EXAMPLE)
     parser.add_argument("config", help="of an STMask: a file, or the name of a config")
-    add_size(parser)
-    parser.add_argument(
-        "--instances",
-        type=int,
-        default=10,
-        metavar="N",
-        help="instances that are carried to each frame (default: %(default)s)",
+    harness.add_size(parser)
+    instances = "instances that are carried to each frame"
+    harness.add_option(parser, "--instances", harness.positive, "N", instances, 10)
+    harness.add_option(parser, "--frames", harness.positive, "N", "frames to time", 20)
+    harness.add_option(
+        parser, "--warmup", harness.whole, "N", "frames before them, which do not count", 3
     )
-    parser.add_argument(
-        "--frames",
-        type=int,
-        default=20,
-        metavar="N",
-        help="frames to time (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--warmup",
-        type=int,
-        default=3,
-        metavar="N",
-        help="frames before those, which do not count (default: %(default)s)",
-    )
-    add_device(parser)
+    harness.add_device(parser)
     return parser.parse_args()
 
 
-def measure(model: STMask, args: argparse.Namespace) -> tuple[list[float], list[float]]:
-    """Seconds on the clock, and of processor time, of each frame after the warm-up."""
+def measure(model: STMask, args: argparse.Namespace) -> list[harness.Seconds]:
+    """Time of each frame after the warm-up."""
     height, width = args.size
     meta = dict(ori_shape=(height, width), img_shape=(height, width))
     state = model.start_video({})
-    seconds, processor_seconds = [], []
+    times = []
     for number in range(args.warmup + args.frames):
-        frame = random_frames(1, args.size, args.device)
+        frame = harness.random_frames(1, args.size, args.device)
         if number > 0:  # temporal fusion needs a frame before
             state.tracks = random_tracks(state.tracks, args.instances)
-        synchronize(args.device)
-        start, processor_start = time.perf_counter(), time.process_time()
-        model.step(state, frame, [meta])
-        synchronize(args.device)
-        seconds.append(time.perf_counter() - start)
-        processor_seconds.append(time.process_time() - processor_start)
-    return seconds[args.warmup :], processor_seconds[args.warmup :]
+        times.append(harness.timed(partial(model.step, state, frame, [meta]), args.device)[0])
+    return times[args.warmup :]
 
 
 def random_tracks(like: InstanceData, count: int) -> InstanceData:

@@ -17,13 +17,10 @@ import av
 from web_limits import MEGABYTE, Limits, ModelChoice, RequestError
 
 from mmvis_plugin.apis import CSVSink, JSONSink, VideoSink, VideoStream, VISInferencer
+from mmvis_plugin.apis.track_bars import read_rows, read_track_table
+from mmvis_plugin.files import write_picture
 from mmvis_plugin.video.containers import find_film, open_container
-from mmvis_plugin.visualization.timeline import (
-    plot_timeline,
-    read_rows,
-    read_track_table,
-    write_timeline,
-)
+from mmvis_plugin.visualization.timeline import figure_pixels, plot_timeline
 
 # Containers that hold one video each. FFmpeg also reads playlists, which name further files of
 # this machine and of the network: an upload must not.
@@ -175,7 +172,7 @@ def segment_upload(
     num_frames = result.index + 1
     # The rate that browsers write into their recordings (1000 a second) is not theirs.
     rate = num_frames / sum(result.timing)
-    write_timeline(plot_timeline(bars, num_frames, float(rate)), timeline)
+    write_picture(figure_pixels(plot_timeline(bars, num_frames, float(rate))), timeline)
     summary = summarize(video, num_frames, len(bars), score_thr)
     rows = read_table(table)
     table.unlink()  # the page shows it; nobody is given the file

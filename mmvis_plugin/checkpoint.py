@@ -107,18 +107,6 @@ def allow_training_types() -> None:
         torch.serialization.add_safe_globals([*_training_types()])
 
 
-def forbid_unsafe_loading() -> None:
-    """Make every later ``torch.load`` of this process and its children ``weights_only``.
-
-    For programs, which call it before anything is loaded. Some versions of MMEngine fall back to
-    executing a checkpoint that does not load as plain weights; PyTorch's own switch, an environment
-    variable, closes that path for checkpoints that are found late, for example behind a
-    ``torchvision://`` name.
-    """
-    os.environ.pop("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", None)
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-
-
 def is_url(path: str | os.PathLike) -> bool:
     """Whether ``path`` is an http(s) address."""
     return str(path).startswith(("http://", "https://"))

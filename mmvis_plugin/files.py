@@ -12,7 +12,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 from .processes import is_running
 
@@ -137,6 +140,27 @@ def write_json(content: Any, path: str | os.PathLike, indent: int | None = None)
         ValueError: There is a NaN or an infinity, which JSON does not have.
     """
     write_text(json.dumps(content, allow_nan=False, indent=indent), path)
+
+
+def write_picture(picture: np.ndarray, path: str | os.PathLike) -> None:
+    """Write a PNG; see :func:`replacing`.
+
+    Args:
+        picture: (H, W, 3) uint8 BGR.
+        path: Target, ending in ``.png``.
+
+    Raises:
+        ValueError: If the name ends otherwise, or the picture cannot be stored.
+    """
+    import cv2
+    import numpy as np
+
+    if Path(path).suffix.lower() != ".png":
+        raise ValueError(f"{path}: the name of the picture must end in .png")
+    ok, data = cv2.imencode(".png", np.ascontiguousarray(picture))
+    if not ok:
+        raise ValueError(f"{path}: a picture of shape {picture.shape} cannot be stored as PNG")
+    write_bytes(data.tobytes(), path)
 
 
 def natural_key(name: str | os.PathLike) -> list[str | tuple[int, str]]:

@@ -7,6 +7,7 @@ import pickle
 import threading
 import zipfile
 
+import command_line
 import numpy as np
 import pytest
 import torch
@@ -22,7 +23,6 @@ from mmvis_plugin.checkpoint import (
     cached_path,
     check_checkpoint,
     class_names,
-    forbid_unsafe_loading,
     load_checkpoint_safely,
 )
 
@@ -246,7 +246,7 @@ def test_programs_forbid_mmengine_to_fall_back_to_running_the_pickle(tmp_path, m
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     marker, path = tmp_path / "marker", tmp_path / "bad.pth"
     torch.save(collections.OrderedDict(weight=RunsOnLoad(marker)), path)
-    forbid_unsafe_loading()
+    command_line.forbid_unsafe_loading()
     with pytest.raises(pickle.UnpicklingError):
         CheckpointLoader.load_checkpoint(str(path), map_location="cpu")
     assert not marker.exists()

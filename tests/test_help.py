@@ -42,7 +42,7 @@ def parser_of(monkeypatch):
         return parsed.value.args[0]
 
     yield read
-    for name in {"options", "running", "synthetic", "web_limits"} - before:  # beside the script
+    for name in {"harness", "synthetic", "web_limits"} - before:  # beside the script
         sys.modules.pop(name, None)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -372,12 +373,14 @@ class TestPublishWeights:
         ],
     )
     def test_bad_input_ends_in_one_line(
-        self, checkpoint, tmp_path, monkeypatch, src, metrics, message
+        self, checkpoint, tmp_path, monkeypatch, capsys, src, metrics, message
     ):
         (tmp_path / "metrics.json").write_text(metrics)
         arguments = [tmp_path / src, tmp_path / "small.pth", "--command", "train", "--seconds", 1]
         arguments += ["--metrics", tmp_path / "metrics.json"]
         monkeypatch.setattr(sys, "argv", ["publish_weights.py", *map(str, arguments)])
-        with pytest.raises(SystemExit, match=message):
-            publish_weights.main()
+        with pytest.raises(SystemExit):
+            publish_weights.run(publish_weights.main)
+        said = capsys.readouterr().err
+        assert re.match(message, said) and said.count("\n") == 1
         assert not (tmp_path / "small.pth").exists()

@@ -13,7 +13,7 @@ SCRIPTS = [
     str(path.relative_to(ROOT))
     for folder in ("tools", "demo")
     for path in sorted((ROOT / folder).rglob("*.py"))
-    if "import command_line" in path.read_text() and "__main__" in path.read_text()
+    if "command_line" in path.read_text() and "__main__" in path.read_text()
 ]
 
 

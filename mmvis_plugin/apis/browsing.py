@@ -22,16 +22,11 @@ from mmvis_plugin.config import load_config
 from mmvis_plugin.datasets import YTVISDataset
 from mmvis_plugin.evaluation import GroundTruth, load_results
 from mmvis_plugin.evaluation.tracks import Video
-from mmvis_plugin.files import replacing
+from mmvis_plugin.files import write_picture
 from mmvis_plugin.video import VideoWriter
 from mmvis_plugin.visualization import TrackVisualizer
-from mmvis_plugin.visualization.contact_sheet import (
-    Section,
-    contact_sheet,
-    resize_frame,
-    spread,
-    write_picture,
-)
+from mmvis_plugin.visualization.contact_sheet import Section, contact_sheet, resize_frame, spread
+from mmvis_plugin.visualization.timeline import figure_pixels
 
 SIZE_LIMITS = (128, 256)  # between small, medium and large tracks, in pixels a side
 BLUE, ORANGE = "#0072B2", "#D55E00"
@@ -211,7 +206,8 @@ def statistics(infos: list[dict], classes: tuple[str, ...]) -> dict:
 def plot_statistics(stats: dict, path: Path) -> None:
     """Five panels: tracks per class, their lengths, presence and sizes, objects per video."""
     names = sorted(stats["per_class"], key=stats["per_class"].get)
-    figure = Figure(figsize=(11, max(6.5, 0.17 * len(names) + 1)), layout="constrained")
+    size = (11, max(6.5, 0.17 * len(names) + 1))
+    figure = Figure(figsize=size, dpi=130, layout="constrained")
     grid = figure.add_gridspec(2, 3)
     bars, lengths, shares, sizes, objects = (
         figure.add_subplot(cell)
@@ -257,8 +253,7 @@ def plot_statistics(stats: dict, path: Path) -> None:
     objects.set(xlabel="objects", ylabel="videos", title="Objects per video")
     for axes in (bars, lengths, shares, sizes, objects):
         axes.spines[["top", "right"]].set_visible(False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=130)
+    write_picture(figure_pixels(figure), path)
 
 
 def describe(stats: dict) -> str:

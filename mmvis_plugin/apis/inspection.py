@@ -5,7 +5,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from inspect import signature
 
-from torch import nn
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from mmvis_plugin.apis.inferencer import ModelRun
 from mmvis_plugin.models.inspection import InspectedVideo, Inspection, ModelFrame
@@ -81,3 +83,25 @@ def model_frames(model: nn.Module, reader: VideoReader, stop: int) -> Iterator[M
             raise ValueError(f"{reader.source}: there are only {number} frames, not {stop}")
         inputs, metas = run.collate([run.prepare(image, number)])
         yield ModelFrame(image, inputs, metas[0])
+
+
+def at_frame_size(
+    maps: Tensor, padded_size: tuple[int, int], meta: dict, size: tuple[int, int]
+) -> np.ndarray:
+    """Maps that cover a padded frame, as they lie on the frame itself.
+
+    Args:
+        maps: (N, h, w) on any grid that covers the padded frame.
+        padded_size: Height and width of the frame that the model got.
+        meta: Its metainfo: ``img_shape``, what of it is not padding.
+        size: Width and height wanted.
+
+    Returns:
+        np.ndarray: (N, H, W) float32.
+    """
+    if len(maps) == 0:
+        return np.zeros((0, *size[::-1]), np.float32)
+    height, width = meta["img_shape"][:2]
+    settings = dict(mode="bilinear", align_corners=False)
+    padded = F.interpolate(maps[:, None].float(), padded_size, **settings)
+    return F.interpolate(padded[..., :height, :width], size[::-1], **settings)[:, 0].cpu().numpy()

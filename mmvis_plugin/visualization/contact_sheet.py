@@ -1,16 +1,12 @@
 """Pictures side by side on one sheet, with captions."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pycocotools.mask as mask_utils
 from mmengine.structures import InstanceData
-
-from mmvis_plugin.files import write_bytes
 
 from .labels import font_size, text_height, text_width, write_label
 
@@ -134,28 +130,3 @@ def resize_picture(picture: np.ndarray, width: int) -> np.ndarray:
     scale = width / picture.shape[1]
     size = width, max(1, round(picture.shape[0] * scale))
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-
-
-def write_picture(picture: np.ndarray, path: str | os.PathLike) -> None:
-    """Write a PNG, whole or not at all.
-
-    Args:
-        picture: (H, W, 3) uint8 BGR.
-        path: Target, ending in ``.png``; missing folders are made.
-
-    Raises:
-        ValueError: If the name ends otherwise, or the picture cannot be stored.
-    """
-    path = check_picture_path(path)
-    ok, data = cv2.imencode(".png", np.ascontiguousarray(picture))
-    if not ok:
-        raise ValueError(f"{path}: a picture of shape {picture.shape} cannot be stored as PNG")
-    write_bytes(data.tobytes(), path)
-
-
-def check_picture_path(path: str | os.PathLike) -> Path:
-    """The path of a picture to write; raises ``ValueError`` unless it ends in ``.png``."""
-    path = Path(path)
-    if path.suffix.lower() != ".png":
-        raise ValueError(f"{path}: the name of the picture must end in .png")
-    return path

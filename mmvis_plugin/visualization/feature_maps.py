@@ -1,38 +1,14 @@
-"""Values inside a model as pictures: heat over the frame they are of."""
+"""Heat over a frame, and what else is drawn of a model's values."""
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
-import torch.nn.functional as F
-from torch import Tensor
 
 from .contact_sheet import WHITE, Section, contact_sheet
 from .labels import text_height, text_width, write_label
 
 BAR_TEXT = 14  # size of letters
-
-
-def at_frame_size(
-    maps: Tensor, padded_size: tuple[int, int], meta: dict, size: tuple[int, int]
-) -> np.ndarray:
-    """Maps that cover a padded frame, as they lie on the frame itself.
-
-    Args:
-        maps: (N, h, w) on any grid that covers the padded frame.
-        padded_size: Height and width of the frame that the model got.
-        meta: Its metainfo: ``img_shape``, what of it is not padding.
-        size: Width and height wanted.
-
-    Returns:
-        np.ndarray: (N, H, W) float32.
-    """
-    if len(maps) == 0:
-        return np.zeros((0, *size[::-1]), np.float32)
-    height, width = meta["img_shape"][:2]
-    settings = dict(mode="bilinear", align_corners=False)
-    padded = F.interpolate(maps[:, None].float(), padded_size, **settings)
-    return F.interpolate(padded[..., :height, :width], size[::-1], **settings)[:, 0].cpu().numpy()
 
 
 def heat_colors(values: np.ndarray) -> np.ndarray:

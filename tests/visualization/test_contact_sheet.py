@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mmvis_plugin.files import write_picture
 from mmvis_plugin.visualization.contact_sheet import (
     GAP,
     Section,
@@ -9,7 +10,6 @@ from mmvis_plugin.visualization.contact_sheet import (
     contact_sheet,
     resize_picture,
     spread,
-    write_picture,
 )
 from mmvis_plugin.visualization.labels import text_height
 

@@ -3,9 +3,9 @@ import pytest
 import torch
 from torch import nn
 
+from mmvis_plugin.apis.inspection import at_frame_size
 from mmvis_plugin.models.inspection import activation, recorded
 from mmvis_plugin.visualization.feature_maps import (
-    at_frame_size,
     draw_outline,
     heat_bar,
     heat_colors,

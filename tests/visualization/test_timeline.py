@@ -7,15 +7,10 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
+from mmvis_plugin.apis.track_bars import read_results, read_track_table
+from mmvis_plugin.files import write_picture
 from mmvis_plugin.visualization import track_color
-from mmvis_plugin.visualization.timeline import (
-    TrackBar,
-    plot_timeline,
-    read_results,
-    read_track_table,
-    runs_of,
-    write_timeline,
-)
+from mmvis_plugin.visualization.timeline import TrackBar, figure_pixels, plot_timeline, runs_of
 
 
 def pixels(figure):
@@ -162,10 +157,11 @@ def test_results_go_by_score(tmp_path):
 
 def test_plot_is_written_in_its_colours(tmp_path):
     path = tmp_path / "new" / "plot.png"
-    write_timeline(plot_timeline([TrackBar(1, "ball", 0.5, [(0, 10)])], 10), path)
+    plot = plot_timeline([TrackBar(1, "ball", 0.5, [(0, 10)])], 10)
+    write_picture(figure_pixels(plot), path)
     with Image.open(path) as picture:
         colors = {color for _, color in picture.convert("RGB").getcolors(1 << 20)}
     assert rgb(1) in colors
     assert [p.name for p in path.parent.iterdir()] == ["plot.png"]
     with pytest.raises(ValueError, match="plot.jpg: the name of the picture must end in .png"):
-        write_timeline(plot_timeline([], 1), tmp_path / "plot.jpg")
+        write_picture(figure_pixels(plot), tmp_path / "plot.jpg")

@@ -11,6 +11,9 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import cycle, islice
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import command_line
+
 EXAMPLES = """examples:
   python tools/analysis_tools/benchmark.py maskprop_r18_shapes masktrack_rcnn_r18_shapes
   python tools/analysis_tools/benchmark.py configs/maskprop/maskprop_r50_ytvis19.py \\
@@ -37,67 +40,49 @@ MEGA, GIGA = 1e6, 1e9
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    # Imported in functions, so that --help does not wait for PyTorch and MMDetection.
-    from mmengine.config import DictAction
-
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.make_parser(__doc__, EXAMPLES)
+    positive = command_line.positive
     parser.add_argument(
         "configs",
         nargs="+",
+        type=command_line.config,
         metavar="config",
-        help="a file, or the name of a config that comes with the package",
+        help="config file, or name of a config that comes with the package",
     )
     parser.add_argument(
         "--checkpoint",
+        type=command_line.checkpoint,
         metavar="FILE",
-        help="weights of a single config: a file or an address (default: those shipped for it)",
+        help="weights of a single config: a file or an address (default: its released weights)",
     )
     parser.add_argument(
         "--size",
         nargs=2,
-        type=int,
+        type=positive,
         default=(720, 1280),
         metavar=("HEIGHT", "WIDTH"),
-        help="of the frames of the video, in which generated shapes move (default: 720 1280)",
+        help="size of the video, in which generated shapes move (default: 720 1280)",
     )
-    parser.add_argument(
-        "--frames",
-        type=int,
-        default=48,
-        metavar="N",
-        help="length of the video (default: %(default)s)",
+    command_line.add_option(parser, "--frames", positive, "N", "length of the video", 48)
+    command_line.add_option(
+        parser,
+        "--video",
+        command_line.source,
+        "FILE",
+        "measure on this video instead; --size does not apply",
     )
-    parser.add_argument(
-        "--video", metavar="FILE", help="measure on this video instead; --size does not apply"
-    )
-    parser.add_argument(
-        "--device",
-        metavar="NAME",
-        help="where to run, such as cpu or cuda:0 (default: a GPU if there is one)",
-    )
+    command_line.add_device(parser)
     parser.add_argument(
         "--batch-size",
-        type=int,
+        type=positive,
         metavar="N",
         help="frames a call (default: 8 on a GPU, 1 on the CPU)",
     )
     parser.add_argument("--autocast", action="store_true", help="run in mixed precision")
     parser.add_argument("--channels-last", action="store_true", help="store channels innermost")
     parser.add_argument("--out", metavar="FILE.json", help="write the figures as JSON")
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=DictAction,
-        metavar="KEY=VALUE",
-        help="override settings of the configs: model.clip_length=9 key=[a,b] ...",
-    )
+    command_line.add_cfg_options(parser)
     args = parser.parse_args(argv)
-    if min(*args.size, args.frames) < 1:
-        parser.error("--size and --frames must be 1 or more")
-    if args.batch_size is not None and args.batch_size < 1:
-        parser.error("--batch-size must be 1 or more")
     if args.checkpoint and len(args.configs) > 1:
         parser.error("--checkpoint is for a single config")
     return args
@@ -118,9 +103,6 @@ def measure(config: str, video: str, options: dict) -> dict:
     Returns:
         Figures by name; ``error`` alone where the model cannot be built or run.
     """
-    from mmvis_plugin.checkpoint import forbid_unsafe_loading
-
-    forbid_unsafe_loading()
     try:
         return {"config": config, **_measure(video, config, options)}
     except Exception as error:
@@ -128,14 +110,15 @@ def measure(config: str, video: str, options: dict) -> dict:
 
 
 def _measure(video: str, config: str, options: dict) -> dict:
+    from peak_memory import peak_memory, reset_peak_memory
+
     from mmvis_plugin.apis import VISInferencer, build_video_segmentor
-    from mmvis_plugin.memory import peak_memory, reset_peak_memory
 
     model = build_video_segmentor(
         config,
         options["checkpoint"],
         options["device"],
-        options["cfg_options"],
+        command_line.read_settings(options["cfg_options"]),
         require_weights=False,
     )
     inferencer = VISInferencer(
@@ -336,28 +319,22 @@ def format_table(rows: list[dict]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    from mmvis_plugin.apis import VideoError, VideoReader
-    from mmvis_plugin.config import find_config
+    from mmvis_plugin.apis import VideoReader
     from mmvis_plugin.files import check_writable, write_json
 
     def report(row: dict) -> None:
         outcome = row.get("error") or f"{row['model_fps']:.2f} frames/s"
-        print(f"{row['config']}: {outcome}", file=sys.stderr, flush=True)
+        command_line.say(f"{row['config']}: {outcome}")
 
+    if args.out:
+        check_writable(args.out)
     with tempfile.TemporaryDirectory() as folder:
         video = args.video
-        try:
-            for config in args.configs:  # a wrong name is told before anything slow begins
-                find_config(config)
-            if args.out:
-                check_writable(args.out)
-            if video is None:
-                video = str(Path(folder, "shapes.mp4"))
-                write_video(Path(video), tuple(args.size), args.frames)
-            VideoReader(video).close()  # that it cannot be read is said once, not for each config
-            rows = measure_all(args, video, report)
-        except (OSError, VideoError) as error:
-            sys.exit(f"error: {error}")
+        if video is None:
+            video = str(Path(folder, "shapes.mp4"))
+            write_video(Path(video), tuple(args.size), args.frames)
+        VideoReader(video).close()  # that it cannot be read is said once, not for each config
+        rows = measure_all(args, video, report)
     measured = [row for row in rows if "error" not in row]
     if measured:
         height, width = measured[0]["size"]
@@ -367,12 +344,9 @@ def main(argv: list[str] | None = None) -> int:
         )
         print(format_table(rows))
     if args.out:
-        try:
-            write_json(rows, args.out, indent=2)
-        except OSError as error:
-            sys.exit(f"error: {error}")
+        write_json(rows, args.out, indent=2)
     return int(len(measured) < len(rows))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command_line.run(main)

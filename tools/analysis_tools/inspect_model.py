@@ -67,7 +67,8 @@ def main() -> None:
     import numpy as np
     import torch
 
-    from mmvis_plugin.apis.inspection import inspect_model, open_whole_video
+    from mmvis_plugin.apis.inspection import at_frame_size, inspect_model, open_whole_video
+    from mmvis_plugin.files import write_picture
     from mmvis_plugin.visualization import contact_sheet, feature_maps, track_color
 
     model = command_line.open_model(args)
@@ -90,7 +91,7 @@ def main() -> None:
         frame, size = found.frames[view.number], resized[view.number].shape[1::-1]
         covered = frame.meta["img_shape"][:2] if view.unpadded else frame.padded_size
         maps = torch.from_numpy(np.asarray(values, np.float32))[None]
-        return feature_maps.at_frame_size(maps, covered, frame.meta, size)[0]
+        return at_frame_size(maps, covered, frame.meta, size)[0]
 
     def draw(view, identity: int | None) -> np.ndarray:
         picture = resized[view.number]
@@ -123,7 +124,7 @@ def main() -> None:
     ]
     columns = args.columns or found.columns
     sheet = feature_maps.heat_sheet(sections, columns, found.scale, found.top, found.low)
-    contact_sheet.write_picture(sheet, args.out)
+    write_picture(sheet, args.out)
     print(f"wrote {args.out}")
 
 

@@ -35,6 +35,7 @@ def main() -> None:
     args = parse_args()
     from mmvis_plugin.apis import VISInferencer
     from mmvis_plugin.apis.inspection import open_whole_video
+    from mmvis_plugin.files import write_picture
     from mmvis_plugin.visualization import TrackVisualizer, contact_sheet
 
     part = dict(start=args.start, end=args.end, stride=args.stride)
@@ -52,7 +53,7 @@ def main() -> None:
             if wanted:
                 sheet.pictures.append(picture)
                 sheet.captions.append(str(args.start + result.index * args.stride))
-    contact_sheet.write_picture(contact_sheet.contact_sheet([sheet], args.columns), args.out)
+    write_picture(contact_sheet.contact_sheet([sheet], args.columns), args.out)
     print(f"wrote {args.out}")
 
 

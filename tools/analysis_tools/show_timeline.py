@@ -79,7 +79,8 @@ def parse_args():
 
 def main() -> None:
     args = parse_args()
-    from mmvis_plugin.visualization import timeline
+    from mmvis_plugin.files import write_picture
+    from mmvis_plugin.visualization.timeline import figure_pixels, plot_timeline
 
     if not args.is_tracks:
         bars, num_frames, fps = segment(args)
@@ -91,15 +92,15 @@ def main() -> None:
     if last > num_frames:
         raise ValueError(f"--frames {num_frames}: there are tracks until frame {last - 1}")
     name = Path(args.source).name
-    plot = timeline.plot_timeline(bars, num_frames, fps, args.tracks, name)
-    timeline.write_timeline(plot, args.out)
+    plot = plot_timeline(bars, num_frames, fps, args.tracks, name)
+    write_picture(figure_pixels(plot), args.out)
     print(f"wrote {args.out}")
 
 
 def segment(args) -> tuple[list, int, float]:
     """Tracks of a video, its length and frame rate."""
     from mmvis_plugin.apis import CSVSink, VISInferencer
-    from mmvis_plugin.visualization.timeline import read_track_table
+    from mmvis_plugin.apis.track_bars import read_track_table
 
     model = command_line.open_model(args)
     with tempfile.TemporaryDirectory() as folder, VISInferencer(model) as inferencer:
@@ -113,7 +114,7 @@ def segment(args) -> tuple[list, int, float]:
 
 def read_tracks(args) -> tuple[list, int]:
     """Tracks of a file, and the video's length if the file tells."""
-    from mmvis_plugin.visualization.timeline import read_results, read_track_table
+    from mmvis_plugin.apis.track_bars import read_results, read_track_table
     from mmvis_plugin.ytvis.reader import read_ytvis
 
     if args.source.lower().endswith(".csv"):

@@ -1,4 +1,6 @@
-"""Turns a training checkpoint into small weights to ship, with a record of how they were made."""
+"""Turn a training checkpoint into small weights to ship, with a record of how they were made."""
+
+from __future__ import annotations
 
 import argparse
 import ast
@@ -7,14 +9,13 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from command_line import add_option, amount, existing, make_parser, run
 
-import mmvis_plugin
-from mmvis_plugin.checkpoint import CheckpointError, dataset_version, load_checkpoint_safely
-from mmvis_plugin.files import replacing
-from mmvis_plugin.models.video_segmentor import training_only_parts
+if TYPE_CHECKING:
+    import torch
 
 EXAMPLE = """example:
   python tools/model_converters/publish_weights.py work_dirs/maskprop/iter_3000.pth \\
@@ -24,35 +25,32 @@ EXAMPLE = """example:
 
 def main() -> None:
     args = parse_args()
-    try:
-        metrics = read_metrics(args.metrics)
-        record = publish(
-            args.src,
-            args.dst,
-            getattr(torch, args.dtype),
-            max_bytes=int(args.max_mb * 1e6),
-            provenance={"command": args.command, "seconds": args.seconds, "metrics": metrics},
-        )
-    except (CheckpointError, OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    import torch
+
+    metrics = read_metrics(args.metrics)
+    record = publish(
+        args.src,
+        args.dst,
+        getattr(torch, args.dtype),
+        max_bytes=int(args.max_mb * 1e6),
+        provenance={"command": args.command, "seconds": args.seconds, "metrics": metrics},
+    )
     print(f"{args.dst}: {record['bytes'] / 1e6:.2f} MB, {json.dumps(metrics)}")
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("src", type=Path, help="checkpoint of tools/train.py")
+    parser = make_parser(__doc__, EXAMPLE)
+    parser.add_argument("src", type=existing, help="checkpoint of tools/train.py")
     parser.add_argument("dst", type=Path, help="weights to write; the record is NAME.json beside")
     parser.add_argument(
         "--command", required=True, metavar="TEXT", help="command that trained the checkpoint"
     )
     parser.add_argument(
-        "--seconds", type=float, required=True, metavar="S", help="how long that took"
+        "--seconds", type=float, required=True, metavar="S", help="duration of the training"
     )
     parser.add_argument(
         "--metrics",
-        type=Path,
+        type=existing,
         required=True,
         metavar="PATH",
         help="work directory of the tools/test.py run that scored it, or its JSON file",
@@ -63,13 +61,7 @@ def parse_args() -> argparse.Namespace:
         default="float16",
         help="type of the numbers to write (default: %(default)s)",
     )
-    parser.add_argument(
-        "--max-mb",
-        type=float,
-        default=8.0,
-        metavar="MB",
-        help="refuse to write a larger file (default: %(default)s)",
-    )
+    add_option(parser, "--max-mb", amount, "MB", "refuse to write a larger file", 8.0)
     return parser.parse_args()
 
 
@@ -99,7 +91,7 @@ def read_metrics(path: Path) -> dict[str, Any]:
 def publish(
     src: Path, dst: Path, dtype: torch.dtype, max_bytes: int, provenance: dict[str, Any]
 ) -> dict[str, Any]:
-    """Writes the weights of a training checkpoint to ``dst`` and their record beside it.
+    """Write the weights of a training checkpoint to ``dst`` and their record beside it.
 
     Only the state dict (the averaged one where MMEngine's EMAHook kept one: it saves that as the
     model's) and the dataset's meta (class names) are kept, and of the former not the parts that
@@ -120,6 +112,13 @@ def publish(
         ValueError: ``src`` is no checkpoint of a runner, a tensor does not fit ``dtype``, or the
             file is too large. ``dst`` is left as it was.
     """
+    import torch
+
+    import mmvis_plugin
+    from mmvis_plugin.checkpoint import dataset_version, load_checkpoint_safely
+    from mmvis_plugin.files import replacing
+    from mmvis_plugin.models.video_segmentor import training_only_parts
+
     checkpoint = load_checkpoint_safely(src)
     missing = [key for key in ("state_dict", "meta") if key not in checkpoint]
     if missing:
@@ -172,6 +171,8 @@ def model_type(meta: dict[str, Any]) -> str | None:
 
 def shrink(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The tensor in ``dtype`` if it is floating point, in storage of its own."""
+    import torch
+
     if not tensor.is_floating_point():
         return tensor.clone()
     small = tensor.to(dtype).clone(memory_format=torch.contiguous_format)
@@ -183,4 +184,4 @@ def shrink(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,4 +1,4 @@
-"""The most memory that this process or its GPU had in use at once."""
+"""The most memory that this process or its GPU had in use at once, for measurements."""
 
 import contextlib
 import resource

@@ -5,12 +5,15 @@ import subprocess
 import sys
 
 import pytest
+from scripts import ROOT
 
 SIZE = 200 * 2**20  # large beside whatever else is allocated meanwhile
 # In a process of its own: threads and caches of other tests would give memory back meanwhile.
 PEAKS = f"""
+import sys
 import numpy as np
-from mmvis_plugin.memory import peak_memory, reset_peak_memory
+sys.path.insert(0, "tools")
+from peak_memory import peak_memory, reset_peak_memory
 
 older = np.ones({2 * SIZE}, np.uint8)
 del older
@@ -32,7 +35,7 @@ print(*peaks)
 )
 def test_peak_is_that_since_the_reset():
     run = subprocess.run(
-        [sys.executable, "-c", PEAKS], check=True, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PEAKS], check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
     before, held, freed, anew = map(int, run.stdout.splitlines()[-1].split())
     assert 0.9 * SIZE < held - before < 1.1 * SIZE
