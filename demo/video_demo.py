@@ -1,4 +1,4 @@
-"""Segment videos: paint their tracks, and write them in the formats that other tools read."""
+"""Segment videos: draw their tracks and write them in formats that other tools read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXAMPLES = """examples:
   python demo/video_demo.py a.mp4 CONFIG.py CHECKPOINT.pth --input b.mp4 --out-dir results
   python demo/video_demo.py 0 CONFIG.py CHECKPOINT.pth --out camera.mp4 --show  (Ctrl-C ends it)
 
-Each track has one colour for its identity, and mask, box, class, id and score in every frame. A
+Each track has one colour and is drawn with mask, box, class, id and score in every frame. A
 label shows what the model gives that very frame; the summary at the end counts each track once,
 under its final class. Ctrl-C ends a video in order: files are closed and hold the frames until
 then, and those of a video that had not ended are named so, as in tracks.partial.mp4.

@@ -81,7 +81,7 @@ def use_idle_cores() -> str:
         str: What was done, for the log.
     """
     if "OMP_NUM_THREADS" in os.environ:
-        return f"PyTorch threads: {get_num_threads()}, as OMP_NUM_THREADS says"
+        return f"PyTorch threads: {get_num_threads()}, set by OMP_NUM_THREADS"
     idle, cores = idle_cores(), len(usable_cores())
     set_num_threads(max(1, min(get_num_threads(), round(idle))))
     return (

@@ -104,7 +104,7 @@ def test_pytorch_takes_the_idle_cores(threads, monkeypatch):
 def test_the_number_that_the_user_chose_stays(threads, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     number, line = threads(0.1, started=3)
-    assert number == 3 and line == "PyTorch threads: 3, as OMP_NUM_THREADS says"
+    assert number == 3 and line == "PyTorch threads: 3, set by OMP_NUM_THREADS"
 
 
 @pytest.mark.parametrize("chosen, expected", [(None, 2), ("5", 5)])

@@ -287,7 +287,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "checkpoint",
         nargs="?",
         type=checkpoint,
-        help="weights: a file or an address (default: the config's released weights)",
+        help="weights: a file or an address (default: the weights shipped for the config)",
     )
     add_device(parser)
 
@@ -306,7 +306,7 @@ def add_untrained(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--untrained",
         action="store_true",
-        help="use random weights if the config has no released ones",
+        help="use random weights if none are shipped for the config",
     )
 
 

@@ -41,7 +41,7 @@ class Fit:
         text = f"Loaded {len(self.loaded)} of {self.total} weights{place} from {self.source}"
         if not self.reshaped:
             return text
-        return f"{text}; of another shape there, so random here: {', '.join(self.reshaped)}"
+        return f"{text}; not loaded, since their shapes differ: {', '.join(self.reshaped)}"
 
 
 def fits_of(model: nn.Module, load_from: str | None) -> list[Fit]:

@@ -110,7 +110,7 @@ def _how_to_get(root: str, missing: str, version: int | None) -> str:
     written = name in ("train.json", "valid.json") or not name.endswith(".json")
     if "shapes" in os.path.basename(folder) and (written or not os.path.isdir(folder)):
         return f"Create it: {how_to_make(folder, version)}"
-    return "docs/datasets.md tells where to download the datasets and how to lay them out"
+    return "docs/datasets.md explains where to download the datasets and how to arrange the files"
 
 
 def _annotation_file(dataset: dict) -> str:

@@ -57,7 +57,7 @@ def test_the_log_before_the_first_iteration_is_a_screen(finish, shapes, tmp_path
     text = "\n".join(before)
     assert len(before) <= 24, text
     assert "train_cfg.max_iters is 1 instead of" in text or "more settings differ" in text
-    assert "PyTorch threads: 1, as OMP_NUM_THREADS says" in text
+    assert "PyTorch threads: 1, set by OMP_NUM_THREADS" in text
     assert "Training data: 2 videos" in text and "6 classes (striped_circle" in text
     assert "Loaded 138 of 140 weights of detector from" in text
     assert "2 parameters have another shape than in the weights" in text

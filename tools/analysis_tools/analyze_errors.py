@@ -1,6 +1,6 @@
 """Show what goes wrong with mask tracks: what each kind of error costs, identities, HOTA.
 
-A kind of error costs the AP that would be gained if only its errors were mended; the module
+The cost of a kind of error is the AP gained by correcting only its errors; the module
 mmvis_plugin/evaluation/error_analysis.py defines the kinds.
 """
 
@@ -205,7 +205,7 @@ def _draw_bars(axes, analysis) -> None:
     thresholds = analysis.thresholds
     where = f"mean over IoU {thresholds[0]:g} to {thresholds[-1]:g}"
     axes.set_xlabel(
-        "AP gained if only these errors were mended\n"
+        "AP gained by correcting only these errors\n"
         + (where if len(thresholds) > 1 else f"at IoU {thresholds[0]:g}")
     )
 

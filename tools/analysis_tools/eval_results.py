@@ -2,8 +2,8 @@
 
 Tags are those of the annotation file's videos (a list under the key "tags"), such as occlusion or
 fast_motion in ShapesVIS. A comparison draws the videos again and again with replacement: its
-interval tells how far the difference is the choice of videos. It is computed for AP, AP50, AP75 and
-AR10.
+interval shows how much of the difference may be due to the choice of videos. It is computed for AP,
+AP50, AP75 and AR10.
 """
 
 import argparse

@@ -39,7 +39,7 @@ def parse_args():
         "checkpoint",
         nargs="?",
         type=command_line.checkpoint,
-        help="weights: a file or an address (default: the config's released weights)",
+        help="weights: a file or an address (default: the weights shipped for the config)",
     )
     command_line.add_picture(parser)
     command_line.add_option(
