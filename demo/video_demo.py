@@ -266,17 +266,22 @@ def follow(this: Run, sinks: list[Sink], args: argparse.Namespace) -> None:
 @contextmanager
 def finishing(sinks: list[Sink]) -> Iterator[None]:
     """Close all sinks at the end; what goes wrong with one leaves the others' files whole."""
-    errors, partial = [], True
+    errors, partial, interrupted = [], True, True
     try:
         yield
-        partial = False
+        partial = interrupted = False
+    except OSError as error:  # as of a full disk, which other sinks may meet, too
+        errors.append(error)
+        interrupted = False
     finally:
         for sink in sinks:
             try:
                 sink.close(partial)
             except BaseException as error:  # Ctrl-C for the second time, too
                 errors.append(error)
-        if errors and not partial:
+        if errors and not interrupted:
+            if all(isinstance(error, OSError) for error in errors):
+                raise OSError("; ".join(dict.fromkeys(map(cli.message_of, errors))))
             raise errors[0]
 
 

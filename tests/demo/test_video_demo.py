@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -315,9 +316,29 @@ class TestSources:
         targets = [tmp_path / "o" / name for name in ("a.json", "b.mp4", "c.csv")]
         options = [option for target in targets for option in ("--out", target)]
         code, printed, error = run(demo, capsys, *inputs, *options)
-        assert code == 1 and "error: No space left on device" in error
+        full = "b.mp4 cannot be written: No space left on device"
+        assert code == 1 and f"error: {tmp_path}/o/{full}\n" in error
         assert "partial" not in printed
         assert names(tmp_path / "o") == ["a.json", "c.csv"]
+
+    def test_a_full_disk_names_all_targets(self, inputs, tmp_path):
+        """Files may hold 3,000 bytes: too little for what is kept for results and table."""
+        targets = [tmp_path / "o" / name for name in ("a.json", "b.mp4", "c.csv")]
+        command = [sys.executable, DEMO, *inputs, "--device", "cpu"]
+        command += [f"--out={target}" for target in targets]
+        tests = Path(__file__).parents[1] / "apis"
+        done = subprocess.run(
+            list(map(str, command)),
+            env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), str(tests)])),
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)),
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr[-3000:]
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith("error: ") and last.count(" cannot be written: ") >= 2
+        assert str(targets[0]) in last and str(targets[2]) in last
+        assert not [path for path in (tmp_path / "o").iterdir() if "partial" not in path.name]
 
     def test_target_that_cannot_be_written(self, demo, inputs, tmp_path, capsys):
         (tmp_path / "file").write_text("")

@@ -1,8 +1,13 @@
 """What all sinks share: the thread, the names, and what happens at the end."""
 
 import os
+import sqlite3
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from av.error import FFmpegError
 
 from mmvis_plugin.apis.results import FrameResult
 from mmvis_plugin.apis.stream import VideoStream
@@ -88,10 +93,22 @@ class Sink(ABC):
         self._worker.put(result)
 
     def _take(self, result: FrameResult) -> None:
-        if self.num_frames == 0:
-            self._open(result.video)
-        self._add(result)
+        with self._naming_target():
+            if self.num_frames == 0:
+                self._open(result.video)
+            self._add(result)
         self.num_frames += 1
+
+    @contextmanager
+    def _naming_target(self) -> Iterator[None]:
+        """Within this context, an error from a full disk or the like names the target."""
+        try:
+            yield
+        except (OSError, sqlite3.Error, FFmpegError) as error:
+            if str(self.path) in str(error):
+                raise
+            reason = getattr(error, "strerror", None) or error
+            raise OSError(f"{self.path} cannot be written: {reason}") from error
 
     def close(self, partial: bool = False) -> None:
         """Finish the file and give it its name. Without a frame, nothing is left on disk.
@@ -111,7 +128,8 @@ class Sink(ABC):
             if self.num_frames:
                 is_whole = self._video.complete and not partial
                 path = self.path if is_whole else self.partial_path
-                self._save(path)
+                with self._naming_target():
+                    self._save(path)
                 self.written = path
         except BaseException:
             self._discard()
