@@ -72,7 +72,8 @@ def test_the_augmentation_treats_the_frames_of_a_clip_alike(tmp_path):
     """Random choices inside of random choices: same sizes, flips and crops in every frame."""
     init_default_scope("mmdet")
     make_shapes_vis(tmp_path, 1, 1, length=(24, 24), size=(96, 128))
-    pipeline = Config.fromfile(CONFIG, import_custom_modules=False).train_pipeline
+    config = Config.fromfile(CONFIG, import_custom_modules=False)
+    pipeline = config.train_dataloader.dataset.pipeline
     # Five times the same frame must give five times the same picture.
     pipeline[0] = dict(
         type="UniformRefFrameSample", num_ref_imgs=4, frame_range=[0, 0], filter_key_img=False
