@@ -112,7 +112,7 @@ class VISRunner(Runner):
         try:
             return super().build_param_scheduler(scheduler)
         except ValueError as error:
-            raise ConfigError(f"param_scheduler: {error}") from error
+            raise ConfigError(f"param_scheduler = {scheduler}: {error}") from error
 
     def _init_model_weights(self) -> None:
         with quiet(self.logger):
