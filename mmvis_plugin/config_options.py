@@ -191,6 +191,8 @@ def _child(node: Any, key: str) -> Any:
 def _require_key(option: str, place: str, key: str, new: dict, old: Any, owners: tuple) -> None:
     accepted = _accepted(place, new, owners)
     if accepted is None:
+        if place == "optim_wrapper" and key not in (old or ()):  # a constructor of its own reads it
+            raise ConfigError(f"option {option}: nothing reads it{close_to(key, map(str, old))}")
         if close := close_to(key, map(str, old or ()), cutoff=0.8):
             raise ConfigError(f"option {option}: {place} has no {key}{close}")
     elif key not in accepted:

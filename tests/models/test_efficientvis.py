@@ -167,7 +167,8 @@ def test_a_clip_starts_from_the_mean_queries_of_the_one_before(model, monkeypatc
     for k in (1, 2):
         before = [i for f in results[: k * T] for i in f.pred_track_instances.instances_id.tolist()]
         for query in range(N):
-            held = query in before  # nothing is reset here: a query's number is its identity
+            # Nothing is reset here: a query's number is its identity.
+            held = query in before or not model.linking.free_unused
             expected = calls.out[k - 1][0, query].mean(0) if held else initial[query]
             assert torch.equal(calls.given[k][0, query], expected)
         # Proposals start anew in every clip.
@@ -190,23 +191,36 @@ def test_scores_are_means_over_the_frames_of_a_track(model, monkeypatch):
         assert score == pytest.approx(float(mean.max()), rel=1e-5)
 
 
-def test_queries_of_nothing_are_free_and_gone_ones_are_reset(monkeypatch):
+@pytest.mark.parametrize(
+    ("free_unused", "ids", "starts_anew"),
+    [
+        (True, [[0, 1, 2, 3, 4]] * 3 + [[0, 1, 2, 5, 4]] * 2, [[1], [1], [1, 3], [1, 3]]),
+        (
+            False,
+            [[0, 1, 2, 3, 4]] * 2 + [[0, 5, 2, 3, 4], [0, 5, 2, 6, 4], [0, 7, 2, 6, 4]],
+            [[], [1], [3], [1]],
+        ),
+    ],
+)
+def test_queries_of_nothing_are_free_and_gone_ones_are_reset(
+    monkeypatch, free_unused, ids, starts_anew
+):
     """Query 1 never holds anything; query 3 holds something in the first clip only."""
-    model = build(linking=dict(type="QueryLinking", reset_after=2))
+    model = build(linking=dict(type="QueryLinking", reset_after=2, free_unused=free_unused))
     calls = Recorder(model.tracklet_head, monkeypatch)
     background = [1]
     for stage in model.tracklet_head.stages:
         monkeypatch.setattr(stage, "classify", lambda f: fixed_logits(f, background))
-    state, ids = model.start_video({}), []
+    state, found = model.start_video({}), []
     facts = metas(5 * T)
     for k in range(5):
-        ids.append(state.links.ids.tolist())
+        found.append(state.links.ids.tolist())
         model.step(state, video(k, T), facts[k * T : (k + 1) * T])
         background[1:] = [3]
-    assert ids == [[0, 1, 2, 3, 4]] * 3 + [[0, 1, 2, 5, 4]] * 2
+    assert found == ids
     initial = model.tracklet_head.initial_queries
-    starts_anew = [(given[0] == initial).all(1).nonzero()[:, 0].tolist() for given in calls.given]
-    assert starts_anew == [[0, 1, 2, 3, 4], [1], [1], [1, 3], [1, 3]]
+    anew = [(given[0] == initial).all(1).nonzero()[:, 0].tolist() for given in calls.given]
+    assert anew == [[0, 1, 2, 3, 4], *starts_anew]
     _, tracks = model.finish(state)
     assert tracks.instances_id.tolist() == [0, 2, 3, 4]
 

@@ -39,5 +39,6 @@ model = dict(
     criterion=dict(background_weight=0.4),
     clip_length=8,
     # Not before the end of a video: its few clips are not "many".
-    linking=dict(reset_after=5),
+    # The shipped weights were trained with unused queries carried on.
+    linking=dict(reset_after=5, free_unused=False),
 )

@@ -76,15 +76,19 @@ class QueryLinking:
     Args:
         reset_after: Clips in a row without its instance after which a query is reset. The paper
             says "many clips".
+        free_unused: Queries that have not found an instance yet are q* in the next clip. False
+            carries them on, for weights that were trained so: they take up no object that enters
+            later, and q* beside queries that hold an object finds that object again.
 
     Raises:
         ValueError: If ``reset_after`` is not positive.
     """
 
-    def __init__(self, reset_after: int = 3) -> None:
+    def __init__(self, reset_after: int = 3, free_unused: bool = True) -> None:
         if reset_after < 1:
             raise ValueError(f"reset_after must be at least 1 clip, got {reset_after}")
         self.reset_after = reset_after
+        self.free_unused = free_unused
 
     def start(self, initial_queries: Tensor) -> QueryLinks:
         """Begin a video: every query is q*, (N, C), and has an identity."""
@@ -103,9 +107,13 @@ class QueryLinking:
         ids, found = links.ids, clip.present.any(1)
         links.held = links.held | found
         links.clips_without = torch.where(found, 0, links.clips_without + 1)
-        reset = links.held & (links.clips_without >= self.reset_after)
+        reset = links.clips_without >= self.reset_after
+        if self.free_unused:
+            reset &= links.held
+        carried = ~reset & (links.held if self.free_unused else True)
+        links.queries = carried_queries(clip.queries, carried, links.initial_queries)
         links.held = links.held & ~reset
-        links.queries = carried_queries(clip.queries, links.held, links.initial_queries)
+        links.clips_without[reset] = 0
         links.ids = torch.where(reset, links.num_ids - 1 + reset.cumsum(0), ids)
         links.num_ids += int(reset.sum())
         return ids
