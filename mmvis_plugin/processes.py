@@ -43,8 +43,15 @@ def start_worker(parent: int, start: Callable | None, worker: int) -> None:
     end_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    sys.excepthook = _except_broken_connections
     if start is not None:
         start(worker)
+
+
+def _except_broken_connections(kind: type, error: BaseException, traceback) -> None:
+    """Report an error, but not that the parent left while a thread was sending it a batch."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, traceback)
 
 
 def is_running(number: int) -> bool:

@@ -32,7 +32,7 @@ from argument_types import (  # noqa: F401 (the scripts take all from here)
 
 DEFAULT_DEVICE = "a GPU if there is one"
 SIGNAL_CODES = 128  # exit codes above this are signals, as in the shell
-ENDING_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # What wrong input and a full disk raise; anything else is a mistake in the program. They are
 # looked up among the modules that are loaded when an error is there.
@@ -50,11 +50,7 @@ INPUT_ERRORS = (
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asks the program to end, as Ctrl-C does.
-
-    Attributes:
-        signal: Its number.
-    """
+    """A signal asks the program to end; ``signal`` is its number."""
 
     def __init__(self, number: int):
         super().__init__(number)
@@ -66,7 +62,7 @@ def run(main: Callable[[], int | None], known: Collection[str] = INPUT_ERRORS) -
 
     An error that ``known`` names is printed in one line, with exit code 1. Ctrl-C, SIGTERM and
     SIGHUP (a lost connection) let ``main`` clean up, and end the program in one line and with the
-    signal's exit code.
+    signal's exit code, also where a library turns the interruption into an error of its own.
 
     Args:
         main: The script.
@@ -76,48 +72,63 @@ def run(main: Callable[[], int | None], known: Collection[str] = INPUT_ERRORS) -
         SystemExit: Always, with the exit code.
     """
     forbid_unsafe_loading()
+    received: list[int] = []
     try:
-        with signals_raised():
+        with signals_raised(received):
             code = main() or 0
             sys.stdout.flush()
     except KeyboardInterrupt as stop:
-        number = getattr(stop, "signal", signal.SIGINT)
-        code = SIGNAL_CODES + number
-        say(f"stopped by {'Ctrl-C' if number == signal.SIGINT else signal.Signals(number).name}")
+        code = stopped_by(getattr(stop, "signal", signal.SIGINT))
     except BrokenPipeError:  # the reader of the output, such as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = SIGNAL_CODES + signal.SIGPIPE
     except Exception as error:
-        if not isinstance(error, tuple(loaded_classes(known))):
+        if received:
+            code = stopped_by(received[0])
+        elif isinstance(error, tuple(loaded_classes(known))):
+            code = 1
+            say(f"error: {message_of(error)}")
+        else:
             raise
-        code = 1
-        say(f"error: {message_of(error)}")
     sys.exit(code)
 
 
+def stopped_by(number: int) -> int:
+    """Say which signal ended the program, and return its exit code."""
+    say(f"stopped by {'Ctrl-C' if number == signal.SIGINT else signal.Signals(number).name}")
+    return SIGNAL_CODES + number
+
+
 @contextmanager
-def signals_raised() -> Iterator[None]:
-    """Within this context, SIGTERM and SIGHUP raise :class:`Stopped` in this process.
+def signals_raised(received: list[int] | None = None) -> Iterator[None]:
+    """Within this context, Ctrl-C, SIGTERM and SIGHUP raise :class:`Stopped` in this process.
 
     A signal that was ignored, as `nohup` does with SIGHUP, stays ignored. Child processes end at
     once, as if the handler were not there.
+
+    Args:
+        received: Takes the numbers of the signals that came.
     """
     owner = os.getpid()
 
     def stop(number: int, frame) -> None:
         if os.getpid() == owner:
+            if received is not None:
+                received.append(number)
             raise Stopped(number)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
-    handled = [n for n in ENDING_SIGNALS if signal.getsignal(n) is signal.SIG_DFL]
+    before = {number: signal.getsignal(number) for number in ENDING_SIGNALS}
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    handled = {number: handler for number, handler in before.items() if handler in usual}
     for number in handled:
         signal.signal(number, stop)
     try:
         yield
     finally:
-        for number in handled:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in handled.items():
+            signal.signal(number, handler)
 
 
 def loaded_classes(names: Iterable[str]) -> Iterator[type]:
@@ -339,16 +350,12 @@ def add_run(parser: argparse.ArgumentParser, work_dir: str) -> None:
 
 def add_picture(parser: argparse.ArgumentParser) -> None:
     """Add ``--out``, a picture to write."""
-    parser.add_argument(
-        "--out", type=picture, required=True, metavar="FILE.png", help="picture to write"
-    )
+    parser.add_argument("--out", type=picture, required=True, metavar="F.png", help="picture")
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add ``--out``, a JSON to write, as a ``Path``."""
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE.json", help="JSON to write"
-    )
+    parser.add_argument("--out", type=Path, required=True, metavar="F.json", help="JSON to write")
 
 
 def add_layout(parser: argparse.ArgumentParser, columns: int = 5, width: int = 280) -> None:
