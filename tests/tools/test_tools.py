@@ -94,10 +94,16 @@ def test_data_of_another_version_stops(tool, tmp_path, name):
     "option, message",
     [
         ("modle.nosuch=3", "^error: option modle.nosuch: nothing reads modle; did you mean model"),
-        ("model.nosuch=3", "^error: model.nosuch: ToyModel takes no such argument$"),
-        ("train_dataloader.nosuch=3", "^error: train_dataloader.nosuch: DataLoader takes no such"),
-        ("optim_wrapper.optimizer.nosuch=3", "^error: optim_wrapper.optimizer.nosuch: AdamW takes"),
-        ("model.type=NoModel", "^error: model.type: there is no NoModel$"),
+        ("model.nosuch=3", "^error: option model.nosuch: ToyModel takes no such argument$"),
+        ("train_dataloader.nosuch=3", "^error: option train_dataloader.nosuch: nothing reads it$"),
+        (
+            "optim_wrapper.optimizer.nosuch=3",
+            "^error: option optim_wrapper.*nosuch: AdamW takes no such",
+        ),
+        (
+            "model.type=NoModel",
+            "^error: option model.type: there is no NoModel; did you mean ",
+        ),
     ],
 )
 def test_settings_that_fit_nothing_are_named(toy_config, tool, tmp_path, option, message):
