@@ -21,7 +21,8 @@ from mmvis_plugin.models.maskprop.roi_masks import (
     roi_masks,
 )
 
-BASES = Path(__file__).parents[2] / "configs/_base_/models"
+CONFIGS = Path(__file__).parents[2] / "configs"
+HTC = "maskprop/maskprop_r50-dcn-htc_ytvis19"
 SIZE = (64, 96)
 DCN = dict(type="Float32DCN", deform_groups=1, fallback_on_stride=False)
 
@@ -34,10 +35,14 @@ def nodes(value):
             yield from nodes(item)
 
 
-def narrow(base):
-    """The detector of a base config with 16 in place of 256 channels."""
-    detector = Config.fromfile(BASES / f"{base}.py").model
-    del detector["init_cfg"], detector["data_preprocessor"]
+def narrow(config):
+    """The detector of a config with 16 in place of 256 channels, and plain convolutions."""
+    model = Config.fromfile(CONFIGS / f"{config}.py", import_custom_modules=False).model
+    detector = model.get("detector", model)
+    for name in ("init_cfg", "data_preprocessor"):
+        detector.pop(name, None)
+    for name in ("dcn", "stage_with_dcn", "init_cfg"):
+        detector.backbone.pop(name, None)
     detector.backbone.base_channels = 8
     detector.neck.in_channels = [32, 64, 128, 256]
     for node in nodes(detector):
@@ -54,7 +59,7 @@ def narrow(base):
 
 def cascade():
     """Cascade Mask R-CNN, which is HTC without the flow of information between its stages."""
-    detector = narrow("htc_r50_fpn")
+    detector = narrow(HTC)
     detector.type = "CascadeRCNN"
     roi_head = detector.roi_head
     roi_head.type = "CascadeRoIHead"
@@ -66,9 +71,9 @@ def cascade():
 
 
 DETECTORS = {
-    "mask_rcnn": lambda: narrow("mask_rcnn_r50_fpn"),
+    "mask_rcnn": lambda: narrow("_base_/models/mask_rcnn_r50_fpn"),
     "cascade": cascade,
-    "htc": lambda: narrow("htc_r50_fpn"),
+    "htc": lambda: narrow(HTC),
 }
 
 
@@ -150,7 +155,7 @@ def clip(num_frames=3):
 
 
 def test_every_stage_of_the_cascade_is_trained():
-    detector = narrow("htc_r50_fpn")
+    detector = narrow(HTC)
     detector.backbone.update(dcn=DCN, stage_with_dcn=(False, True, True, True))
     model = segmentor(detector).train()
     losses = model(torch.randn(1, 3, 3, *SIZE), [clip()], mode="loss")
@@ -179,7 +184,7 @@ def test_a_cascade_streams():
 
 
 def test_detectors_that_cannot_give_masks_are_refused():
-    without_masks = narrow("mask_rcnn_r50_fpn")
+    without_masks = narrow("_base_/models/mask_rcnn_r50_fpn")
     without_masks.type = "FasterRCNN"
     del without_masks.roi_head["mask_head"], without_masks.roi_head["mask_roi_extractor"]
     with pytest.raises(TypeError, match="boxes and masks"):
@@ -194,7 +199,7 @@ def test_detectors_that_cannot_give_masks_are_refused():
 
 
 def test_a_semantic_branch_is_refused():
-    detector = narrow("htc_r50_fpn")
+    detector = narrow(HTC)
     detector.roi_head.semantic_roi_extractor = dict(
         type="SingleRoIExtractor",
         roi_layer=dict(type="RoIAlign", output_size=14, sampling_ratio=0),
