@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pycocotools import mask as mask_utils
+from ytvis_content import HEIGHT, WIDTH, box_mask, compressed, uncompressed
 
 from mmvis_plugin.ytvis import rle as rle_module
 from mmvis_plugin.ytvis.masks import compress_lists, parse_counts, parse_masks, to_rle
@@ -20,30 +21,10 @@ from mmvis_plugin.ytvis.rle import (
     rle_pixels,
 )
 
-HEIGHT, WIDTH = 24, 32
-
 masks = st.tuples(st.integers(1, 20), st.integers(1, 20)).flatmap(
     lambda size: arrays(np.uint8, size, elements=st.integers(0, 1))
 )
 small_masks = arrays(np.uint8, (5, 6), elements=st.integers(0, 1))
-
-
-def compressed(mask):
-    rle = mask_utils.encode(np.asfortranarray(mask))
-    return dict(size=list(rle["size"]), counts=rle["counts"].decode())
-
-
-def uncompressed(mask):
-    flat = mask.T.ravel()
-    edges = np.flatnonzero(np.diff(flat)) + 1
-    runs = np.diff([0, *edges, flat.size]).tolist()
-    return dict(size=list(mask.shape), counts=[0, *runs] if flat[0] else runs)
-
-
-def box_mask(x, y, w, h):
-    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
-    mask[y : y + h, x : x + w] = 1
-    return mask
 
 
 def box_polygons(x, y, w, h):

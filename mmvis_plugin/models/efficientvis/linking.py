@@ -105,14 +105,12 @@ class QueryLinking:
     def link(self, links: QueryLinks, clip: ClipTracklets) -> Tensor:
         """(N,) identities of the clip's tracklets."""
         ids, found = links.ids, clip.present.any(1)
-        links.held = links.held | found
+        held = links.held | found
+        in_use = held if self.free_unused else torch.ones_like(held)
         links.clips_without = torch.where(found, 0, links.clips_without + 1)
-        reset = links.clips_without >= self.reset_after
-        if self.free_unused:
-            reset &= links.held
-        carried = ~reset & (links.held if self.free_unused else True)
-        links.queries = carried_queries(clip.queries, carried, links.initial_queries)
-        links.held = links.held & ~reset
+        reset = in_use & (links.clips_without >= self.reset_after)
+        links.queries = carried_queries(clip.queries, in_use & ~reset, links.initial_queries)
+        links.held = held & ~reset
         links.clips_without[reset] = 0
         links.ids = torch.where(reset, links.num_ids - 1 + reset.cumsum(0), ids)
         links.num_ids += int(reset.sum())
