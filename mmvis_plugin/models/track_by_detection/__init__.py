@@ -1,0 +1,1 @@
+"""Tracking by detection: any image instance segmenter, and a linker."""
