@@ -41,6 +41,7 @@ from .stmask import (
     STMaskTracker,
     TemporalFusion,
 )
+from .track_by_detection import IoUPlusLinker, SeqLinker, TrackByDetection
 from .video_segmentor import VideoSegmentor
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "Float32RoIExtractor",
     "FlowPropagation",
     "HandCraftLinking",
+    "IoUPlusLinker",
     "IntervalDCNResNet",
     "MSSTSAttention",
     "MaskProp",
@@ -73,10 +75,12 @@ __all__ = [
     "SeqFormerDecoder",
     "SeqFormerEncoder",
     "SeqFormerMaskHead",
+    "SeqLinker",
     "StreamingMask2FormerVideo",
     "StreamingMaskTrackRCNN",
     "TemporalDynamicConv",
     "TemporalFusion",
+    "TrackByDetection",
     "TrackletClassCost",
     "TrackletCriterion",
     "TrackletGIoUCost",
