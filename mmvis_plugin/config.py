@@ -14,16 +14,14 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmvis_plugin.config_faults import wrong_settings
 from mmvis_plugin.config_options import (
     KEYS,
     ConfigError,
     close_to,
     in_one_line,
     instead,
-    parameters,
-    registered,
     set_options,
-    similar_types,
     type_name,
 )
 from mmvis_plugin.files import resource_root
@@ -64,8 +62,9 @@ def load_config(
     if not cfg.get("model"):
         raise ConfigError(f"{path} has no model: a config needs model = dict(type=...)")
     set_options(cfg, options or {})
-    set_data_root(cfg, data_roots)
-    stop_persisting_without_workers(cfg)
+    with naming_settings(cfg):
+        set_data_root(cfg, data_roots)
+        stop_persisting_without_workers(cfg)
     return cfg
 
 
@@ -223,10 +222,8 @@ def _mistake(error: Exception) -> str:
 def naming_settings(cfg: Config, options: dict[str, Any] | None = None) -> Iterator[None]:
     """Within this context, a setting that fits no class is a :class:`ConfigError`.
 
-    The errors of Python and MMEngine name the setting, but not its place in the config.
-
     Args:
-        cfg: Config from which something is built.
+        cfg: Config from which something is built, see :func:`wrong_settings`.
         options: ``--cfg-options``. Any error that a program makes of its arguments is put down to
             them: without them, it is shown whole.
     """
@@ -236,7 +233,7 @@ def naming_settings(cfg: Config, options: dict[str, Any] | None = None) -> Itera
         raise
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
         place = f"{cfg.filename}: " if cfg.filename else ""
-        problems = [f"{place}{problem}" for problem in _wrong_settings(cfg, str(error))]
+        problems = [f"{place}{problem}" for problem in wrong_settings(cfg, error)]
         if not problems and options:
             given = " ".join(f"{name}={value}" for name, value in options.items())
             where = traceback.extract_tb(error.__traceback__)[-1]
@@ -247,30 +244,6 @@ def naming_settings(cfg: Config, options: dict[str, Any] | None = None) -> Itera
         if not problems:
             raise  # not the config's mistake
         raise ConfigError("; ".join(problems)) from error
-
-
-def _wrong_settings(cfg: Config, message: str) -> list[str]:
-    """The settings that an error from building a config speaks of."""
-    nodes = [node for part in sorted(KEYS & cfg.keys()) for node in dicts_in(cfg[part], part)]
-    if found := re.search(r"(\w+) is not in the \S+ registry", message):
-        places = (name for name, node in nodes if type_name(node) == found[1])
-        known = f" under the default_scope {cfg.get('default_scope')!r}"
-        where = known if registered(found[1]) else similar_types(found[1])
-        return [f"{name}.type: there is no {found[1]}{where}" for name in places]
-    if found := re.search(r"(\w+)\.__init__\(\) got an unexpected .*'(\w+)'", message):
-        owner, key = found.groups()
-        places = [(name, type_name(node) or owner) for name, node in nodes if key in node]
-        # A class may hand the argument on to the one it inherits from, which the error names.
-        places = [place for place in places if place[1] == owner] or places
-        return [
-            f"{name}.{key}: {kind} takes no such argument{_similar_arguments(key, kind)}"
-            for name, kind in places
-        ]
-    return []
-
-
-def _similar_arguments(key: str, kind: str) -> str:
-    return close_to(key, {name for owner in registered(kind) for name in parameters(owner) or ()})
 
 
 # --- data -------------------------------------------------------------------------------------

@@ -5,11 +5,12 @@ it the class that a ``type`` names. What a model keeps in ``test_cfg``, names of
 multipliers are open: there a key passes unless it resembles a present one.
 """
 
+import collections.abc
 import difflib
 import inspect
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import mmdet.registry
@@ -134,14 +135,14 @@ def instead(cfg: Config, option: str) -> str:
     key = (rest or [first])[-1]
     moved = ELSEWHERE.get(key)
     names += [moved] if moved and moved not in names else []
-    present = [name for name, _ in _settings(cfg) if name in names]
-    present = present or [name for name, _ in _settings(cfg) if name.endswith(f".{key}")][:3]
+    present = [name for name, _ in settings_in(cfg) if name in names]
+    present = present or [name for name, _ in settings_in(cfg) if name.endswith(f".{key}")][:3]
     if found := present or names:
         return f"; set {' or '.join(found)}"
     return close_to(first, {*KEYS, *cfg.keys()} & KEYS)
 
 
-def _settings(cfg: Config) -> Iterable[tuple[str, Any]]:
+def settings_in(cfg: Config) -> Iterable[tuple[str, Any]]:
     """Every setting that something reads, with its dotted name."""
 
     def walk(node: Any, name: str) -> Iterable[tuple[str, Any]]:
@@ -153,7 +154,7 @@ def _settings(cfg: Config) -> Iterable[tuple[str, Any]]:
         for key, value in pairs:
             yield from walk(value, f"{name}.{key}")
 
-    for key in cfg.keys() & KEYS:
+    for key in sorted(cfg.keys() & KEYS):
         yield from walk(cfg[key], key)
 
 
@@ -169,7 +170,7 @@ def _require_setting(before: Config, after: Config, option: str, value: Any) -> 
         place = ".".join([*way, last][:depth])
         if isinstance(new, dict):
             present = isinstance(old, dict) and key in old
-            owner = _owners(place, new) if place else (Runner,)
+            owner = owners_of(place, new) if place else (Runner,)
             if place and not present:
                 _require_key(option, place, key, new, old, owner)
         old = _child(old, key)
@@ -200,7 +201,7 @@ def _require_key(option: str, place: str, key: str, new: dict, old: Any, owners:
         raise ConfigError(f"option {option}: {kind}{close_to(key, accepted)}")
 
 
-def _owners(place: str, node: dict) -> tuple:
+def owners_of(place: str, node: dict) -> tuple:
     """The classes and functions that take a dict as their arguments; none if they are unknown."""
     if "type" in node:
         return tuple(registered(node["type"]))
@@ -232,7 +233,7 @@ def parameters(owner: Any) -> dict[str, inspect.Parameter] | None:
     found: dict[str, inspect.Parameter] = {}
     for function in _initialisers(owner):
         try:
-            signature = inspect.signature(function)
+            signature = _signature(function)
         except (TypeError, ValueError):
             return None
         kinds = {p.kind for p in signature.parameters.values()}
@@ -240,6 +241,15 @@ def parameters(owner: Any) -> dict[str, inspect.Parameter] | None:
         if inspect.Parameter.VAR_KEYWORD not in kinds:
             return {name: p for name, p in found.items() if name != "self"}
     return None
+
+
+def _signature(function: Callable) -> inspect.Signature:
+    """The signature, its annotations as types where they can be found."""
+    names = {**vars(collections.abc), **getattr(function, "__globals__", {})}
+    try:
+        return inspect.signature(function, globals=names, eval_str=True)
+    except NameError:  # only a type checker imports what it names
+        return inspect.signature(function)
 
 
 def _initialisers(owner: Any) -> list:
@@ -281,7 +291,7 @@ def similar_types(kind: str, of: Any = None) -> str:
 
 
 def _require_type(option: str, before: Config, value: Any) -> None:
-    old = dict(_settings(before)).get(option)
+    old = dict(settings_in(before)).get(option)
     if isinstance(old, str) and registered(old) and not registered(value):
         close = similar_types(value, old) if isinstance(value, str) else ""
         raise ConfigError(f"option {option}: there is no {value}{close}")
@@ -300,7 +310,7 @@ def _require_value(option: str, value: Any, old: Any, annotation: Any) -> None:
     """The value is of the kind that its class asks for, or else of that which it replaces."""
     trusted = annotation is not inspect.Parameter.empty and (old is None or fits(old, annotation))
     if trusted and not fits(value, annotation):
-        raise ConfigError(f"option {option}: {value!r} is not {_words(annotation)}")
+        raise ConfigError(f"option {option}: {value!r} is not {in_words(annotation)}")
     number = isinstance(old, int | float) and isinstance(value, str | dict)
     several = isinstance(value, list | tuple) and all(isinstance(v, dict) for v in value)
     settings = isinstance(old, dict) and not (isinstance(value, dict | None) or several)
@@ -327,17 +337,51 @@ def fits(value: Any, annotation: Any) -> bool:
         return value in (0, 1)
     if kind in (int, str):
         return isinstance(value, kind)
-    if issubclass(kind, str | Mapping):
+    if issubclass(kind, str):
         return isinstance(value, kind)
-    if issubclass(kind, Sequence | Iterable):
-        return isinstance(value, Iterable) and not isinstance(value, str)
+    if issubclass(kind, Mapping):
+        return isinstance(value, kind) and _all_fit(value.values(), inner[1:])
+    if issubclass(kind, Iterable) and kind.__module__ in ("builtins", "collections.abc"):
+        several = isinstance(value, Iterable) and not isinstance(value, str)
+        of_any_number = len(inner) == 1 or inner[1:] == (...,)
+        return several and (not of_any_number or _all_fit(value, inner[:1]))
     return isinstance(value, kind | dict | str) or callable(value)
 
 
-def _words(annotation: Any) -> str:
-    names = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
-    kinds = typing.get_args(annotation) or (annotation,)
-    return " or ".join(names.get(kind, str(getattr(kind, "__name__", kind))) for kind in kinds)
+def _all_fit(values: Iterable, annotation: tuple) -> bool:
+    """Whether each value is of the kind that is given, if one is; None stands for none."""
+    return all(value is None or fits(value, kind) for kind in annotation for value in values)
+
+
+def misfits(node: Mapping, owners: tuple) -> Iterable[tuple[str, Any, Any]]:
+    """The values in a dict that are not what its class asks for.
+
+    Args:
+        node: Arguments of a class.
+        owners: The classes that may take them, see :func:`owners_of`.
+
+    Yields:
+        tuple: Key, value, and the annotation that it does not fit.
+    """
+    for key, value in node.items():
+        annotation = _annotation(owners, key)
+        if annotation is not inspect.Parameter.empty and not fits(value, annotation):
+            yield key, value, annotation
+
+
+def in_words(annotation: Any) -> str:
+    """What an annotation asks for."""
+    is_choice = typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Literal)
+    kinds = typing.get_args(annotation) if is_choice else (annotation,)
+    return " or ".join(map(_word, kinds))
+
+
+def _word(kind: Any) -> str:
+    words = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+    words |= {dict: "a dict", list: "a list", tuple: "a tuple", types.NoneType: "None"}
+    origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)[-1:]
+    word = words.get(origin) or str(getattr(origin, "__name__", origin))
+    return f"{word} of {in_words(*inner)}" if inner and origin in (dict, list) else word
 
 
 # --- words --------------------------------------------------------------------------------------

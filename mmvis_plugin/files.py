@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import json
+import logging
 import os
 import re
 import shutil
@@ -19,24 +21,33 @@ if TYPE_CHECKING:
 
 from .processes import is_running
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+
+logger = logging.getLogger(__name__)
 
 
 def temporary_path(path: str | os.PathLike) -> Path:
     """A hidden name beside a target, for this process to write to.
 
-    What a process of this machine that was killed left half-written there is removed.
+    What a process of this machine that was killed left half-written there is removed. What another
+    machine left is named in the log: its process may still be writing.
 
     Args:
         path: Target; the name keeps its suffix.
     """
     path = Path(path)
-    begin, end = f".{path.name}.{socket.gethostname()}.", f".partial{path.suffix}"
-    for left in path.parent.glob(f"{glob.escape(begin)}*.partial*"):
-        number = left.name[len(begin) :].split(".")[0]
-        if number.isdecimal() and not is_running(int(number)):
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial*"):
+        found = re.fullmatch(r"(.+)\.(\d+)\.partial.*", left.name.removeprefix(f".{path.name}."))
+        if found and found[1] != socket.gethostname():
+            logger.warning(
+                "%s was not finished by a process on %s; remove it if that process has ended",
+                *(left, found[1]),
+            )
+        elif found and not is_running(int(found[2])):
             _remove(left)
-    return path.with_name(f"{begin}{os.getpid()}{end}")
+    name = f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial{path.suffix}"
+    return path.with_name(name)
 
 
 def _remove(path: Path) -> None:
@@ -63,10 +74,29 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with naming_place(path, temporary):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming_place(place: str | os.PathLike, temporary: Path | None = None) -> Iterator[None]:
+    """Within this context, an error from a full disk names the file or folder that is written.
+
+    Python knows the name of a file that cannot be opened, but not of one that cannot be written to.
+
+    Args:
+        place: The file or folder.
+        temporary: Another name of it, which is nobody's business.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL and error.filename in (None, str(temporary)):
+            raise OSError(f"{place} cannot be written to: {error.strerror}") from error
+        raise
 
 
 def check_writable(path: str | os.PathLike) -> None:
@@ -110,9 +140,10 @@ def creating(folder: str | os.PathLike) -> Iterator[Path]:
     temporary = temporary_path(folder)
     shutil.rmtree(temporary, ignore_errors=True)  # of a killed process with the same number
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        os.replace(temporary, folder)
+        with naming_place(folder, temporary):
+            temporary.mkdir(parents=True)
+            yield temporary
+            os.replace(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

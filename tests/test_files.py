@@ -109,6 +109,24 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
         temporary.touch()
 
 
+def test_what_another_machine_left_is_named(tmp_path, caplog):
+    left = tmp_path / ".tracks.json.node.7.local.12.partial.json"
+    left.touch()
+    write_json([1], tmp_path / "tracks.json")
+    assert f"{left} was not finished by a process on node.7.local; remove" in caplog.text
+    assert left.exists()
+
+
+@pytest.mark.parametrize("write", [replacing, creating])
+def test_a_full_disk_is_told_with_the_path(tmp_path, write):
+    path = tmp_path / "out"
+    message = f"^{path} cannot be written to: No space left on device$"
+    for name in (None, ".out"):  # of a file that is open, or that cannot be made
+        with pytest.raises(OSError, match=message), write(path) as temporary:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name and str(temporary))
+    assert not os.listdir(tmp_path)
+
+
 def test_names_with_numbers_are_in_order_of_the_numbers():
     names = ["10.jpg", "9.jpg", "a2b10", "a2b9", "a10b1", "9"]
     expected = ["9", "9.jpg", "10.jpg", "a2b9", "a2b10", "a10b1"]

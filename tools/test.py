@@ -43,26 +43,28 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from mmvis_plugin.checkpoint import dataset_version, load_checkpoint_safely
-    from mmvis_plugin.config import naming_settings
+    from mmvis_plugin.config import load_config, naming_settings
     from mmvis_plugin.distributed import set_launcher, use_idle_cores
     from mmvis_plugin.engine.dataset_version import require_weights_version
+    from mmvis_plugin.files import naming_place
 
     print(use_idle_cores(), flush=True)
-    cfg = prepare(args)
-    weights = load_checkpoint_safely(args.checkpoint)
-    require_weights_version(cfg, dataset_version(weights), args.checkpoint)
-    set_launcher(cfg, args.launcher)
-    with naming_settings(cfg, read_settings(args.cfg_options)):
-        test(cfg, weights, args.checkpoint)
+    options = read_settings(args.cfg_options)
+    cfg = load_config(args.config, options, args.data_root)
+    with naming_settings(cfg, options):
+        prepare(cfg, args)
+        weights = load_checkpoint_safely(args.checkpoint)
+        require_weights_version(cfg, dataset_version(weights), args.checkpoint)
+        set_launcher(cfg, args.launcher)
+        with naming_place(cfg.work_dir):
+            test(cfg, weights, args.checkpoint)
 
 
-def prepare(args: argparse.Namespace):
-    """The config of the run, checked as far as possible without building anything."""
-    from mmvis_plugin.config import load_config
+def prepare(cfg, args: argparse.Namespace) -> None:
+    """Set up a run in its config, and check it as far as possible without building anything."""
     from mmvis_plugin.engine import run_settings
     from mmvis_plugin.models.video_segmentor import leave_out_training_parts
 
-    cfg = load_config(args.config, read_settings(args.cfg_options), args.data_root)
     run_settings.require_data(cfg, ["test_dataloader"])
     run_settings.set_work_dir(cfg, args.work_dir)
     cfg.load_from, cfg.resume = args.checkpoint, False
@@ -73,7 +75,6 @@ def prepare(args: argparse.Namespace):
         run_settings.video_evaluator(cfg, "--show-dir")
         hook = dict(type="TrackVisHook", out_dir=args.show_dir, score_thr=args.show_score_thr)
         cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), hook]
-    return cfg
 
 
 def test(cfg, weights: dict, name: str) -> None:

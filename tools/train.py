@@ -60,32 +60,35 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mmvis_plugin.config import naming_settings
+    from mmvis_plugin.config import load_config, naming_settings
     from mmvis_plugin.distributed import is_first_process, set_launcher, use_idle_cores
     from mmvis_plugin.engine.run_settings import first_difference
-    from mmvis_plugin.engine.work_dir import locked, naming_place
+    from mmvis_plugin.engine.work_dir import locked
+    from mmvis_plugin.files import naming_place
 
     logging.raiseExceptions = False  # a full disk is no reason for a traceback a line
     print(use_idle_cores(), flush=True)
-    cfg = prepare(args)
-    if difference := first_difference(cfg):
-        print(difference, flush=True)
-    set_launcher(cfg, args.launcher)
-    alone = locked(cfg.work_dir) if is_first_process(args.launcher) else nullcontext()
     options = read_settings(args.cfg_options)
-    with naming_place(cfg.work_dir), alone, naming_settings(cfg, options):
-        build(cfg).train()
+    cfg = load_config(args.config, options, args.data_root)
+    with naming_settings(cfg, options):
+        prepare(cfg, args)
+        if difference := first_difference(cfg):
+            print(difference, flush=True)
+        set_launcher(cfg, args.launcher)
+        alone = locked(cfg.work_dir) if is_first_process(args.launcher) else nullcontext()
+        with naming_place(cfg.work_dir), alone:
+            build(cfg).train()
 
 
-def prepare(args: argparse.Namespace):
-    """The config of the run, checked as far as possible without building anything."""
-    from mmvis_plugin.config import load_config, remove_pretrained
+def prepare(cfg, args: argparse.Namespace) -> None:
+    """Set up a run in its config, and check it as far as possible without building anything."""
+    from mmvis_plugin.config import remove_pretrained
     from mmvis_plugin.engine import resuming, run_settings
 
-    cfg = load_config(args.config, read_settings(args.cfg_options), args.data_root)
     validating = cfg.get("val_cfg") is not None
     run_settings.require_data(cfg, ["train_dataloader"] + ["val_dataloader"] * validating)
     run_settings.set_work_dir(cfg, args.work_dir)
+    run_settings.keep_two_checkpoints(cfg)
     resuming.set_seed(cfg, args.seed)
     if args.auto_scale_lr:
         run_settings.use_auto_scale_lr(cfg)
@@ -98,7 +101,6 @@ def prepare(args: argparse.Namespace):
     if resume:
         resuming.set_resume(cfg, resume)
     run_settings.check_pretrained(cfg)
-    return cfg
 
 
 def build(cfg):

@@ -96,7 +96,7 @@ def build_video_segmentor(
     weights = load_checkpoint_safely(checkpoint) if checkpoint else {}
 
     init_default_scope(cfg.get("default_scope", "mmdet"))
-    with naming_settings(cfg):
+    with naming_settings(cfg, cfg_options):
         model = revert_sync_batchnorm(MODELS.build(_model_config(cfg)))
     if not all(hasattr(model, method) for method in ("start_video", "step", "finish")):
         raise ValueError(f"{name}: its model {type(model).__name__} is not a video segmentor")
@@ -169,12 +169,16 @@ def _load_config(config: str | os.PathLike | Config, cfg_options: dict | None) -
 def _find_device(device: str | torch.device | None) -> torch.device:
     has_gpu = torch.cuda.is_available()
     try:
-        device = torch.device(device or ("cuda:0" if has_gpu else "cpu"))
+        found = torch.device(device or ("cuda:0" if has_gpu else "cpu"))
     except RuntimeError as error:
         raise ValueError(f"{device!r} is not a device, use for example cpu or cuda:0") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {device} is not there; this PyTorch sees no such GPU, use cpu")
-    return device
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {found} is not there; this PyTorch sees no such GPU, use cpu")
+    try:
+        torch.zeros(1, device=found).item()  # on `meta` there are no values
+    except (NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"device {found} does not work with this PyTorch, use cpu") from error
+    return found
 
 
 def _shipped_weights(cfg: Config, name: str) -> str:

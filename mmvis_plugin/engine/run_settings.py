@@ -264,6 +264,25 @@ def use_amp(cfg: Config) -> None:
         node.setdefault("loss_scale", "dynamic")
 
 
+def keep_two_checkpoints(cfg: Config) -> None:
+    """Keep two checkpoints where the config asks for one, and say so.
+
+    MMEngine removes the oldest before it writes the new one: a run that is killed in between would
+    have none.
+
+    Args:
+        cfg: Config, changed in place.
+    """
+    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
+    if hook.get("max_keep_ckpts") == 1:
+        hook.max_keep_ckpts = 2
+        print(
+            "default_hooks.checkpoint.max_keep_ckpts is 2 instead of 1: the old checkpoint is "
+            "removed before the new one is written, and a run killed in between would have none",
+            flush=True,
+        )
+
+
 # --- testing -----------------------------------------------------------------------------------
 
 

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 
 from mmvis_plugin.checkpoint import fill_model, is_url, load_checkpoint_safely
 from mmvis_plugin.config import ConfigError
-from mmvis_plugin.files import temporary_path, write_text
+from mmvis_plugin.files import replacing, write_text
 from mmvis_plugin.processes import start_worker
 
 from .hooks.lowest_score_hook import LowestScoreHook
@@ -158,15 +158,9 @@ class VISRunner(Runner):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
         path = Path(out_dir, filename)
-        temporary = temporary_path(path)
-        try:
+        with replacing(path) as temporary:
             super().save_checkpoint(out_dir, temporary.name, *args, **kwargs)
             _flush(temporary)
-            os.replace(temporary, path)
-        except OSError as error:
-            raise OSError(f"{path} cannot be written: {error.strerror or error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     # --- log ---
 

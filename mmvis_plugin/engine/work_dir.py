@@ -14,7 +14,6 @@ from mmvis_plugin.files import natural_key
 from mmvis_plugin.processes import this_process
 
 LOCK = ".training"
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # What a file system without locks answers.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
@@ -75,24 +74,6 @@ def _in_use(folder: Path, file: TextIO) -> str:
         f"{folder} is in use: {owner} writes to it. Wait for it or stop it, or choose another "
         "--work-dir"
     )
-
-
-@contextmanager
-def naming_place(work_dir: str | os.PathLike) -> Iterator[None]:
-    """Within this context, an error from a full disk names the work directory.
-
-    Python knows the name of a file that cannot be opened, but not of one that cannot be written to.
-
-    Args:
-        work_dir: Where the files are written.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in FULL and not error.filename:
-            message = f"{work_dir} cannot be written to: {error.strerror}"
-            raise OSError(message) from error
-        raise
 
 
 def remove_leftovers(folder: Path) -> None:

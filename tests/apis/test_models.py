@@ -234,6 +234,9 @@ def test_bad_input_is_named(config, checkpoint, tmp_path):
         build_video_segmentor(config, checkpoint, "cuda:99")
     with pytest.raises(ValueError, match="'toaster'"):
         build_video_segmentor(config, checkpoint, "toaster")
+    for device in ("meta", "xla"):
+        with pytest.raises(ValueError, match=f"^device {device} does not work with this PyTorch"):
+            build_video_segmentor(config, checkpoint, device)
     with pytest.raises(ValueError, match="TrackDataPreprocessor is not a video segmentor"):
         options = {"model": {"type": "TrackDataPreprocessor", "_delete_": True}}
         options["data_preprocessor"] = None

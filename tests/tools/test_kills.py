@@ -7,6 +7,7 @@ import builtins
 import json
 import os
 import random
+import re
 import resource
 import signal
 import sys
@@ -142,8 +143,8 @@ def test_signals_end_a_training_in_one_line(toy_config, fork, tmp_path, name):
 @pytest.mark.parametrize(
     "limit, message",
     [
-        (2000, "error: {run} cannot be written to: File too large"),
-        (12000, "error: {run}/iter_2.pth cannot be written: File too large"),
+        (2000, r"error: {run}/\S+/environment.txt cannot be written to: File too large"),
+        (12000, "error: {run}/iter_2.pth cannot be written to: File too large"),
     ],
 )
 def test_a_full_disk_is_one_line_with_the_path(toy_config, fork, tmp_path, limit, message):
@@ -153,9 +154,20 @@ def test_a_full_disk_is_one_line_with_the_path(toy_config, fork, tmp_path, limit
     run, log = tmp_path / "run", tmp_path / "kills.log"
     config = toy_config(OPTIONS.format(iterations=2))
     assert os.waitpid(fork(config, run, prepare=limit_files), 0)[1] != 0
-    assert message.format(run=run) in log.read_text().splitlines()
+    assert re.search(f"^{message.format(run=run)}$", log.read_text(), re.MULTILINE)
     assert "Traceback" not in log.read_text() and "Logging error" not in log.read_text()
     assert not [*run.glob("*.pth"), *run.glob(".*.pth")]
+
+
+def test_a_kill_while_the_only_checkpoint_is_replaced_loses_nothing(toy_config, fork, tmp_path):
+    """MMEngine removes the old one before it writes the new one."""
+    keep_one = 'default_hooks["checkpoint"]["max_keep_ckpts"] = 1\n'
+    config = toy_config(OPTIONS.format(iterations=4) + keep_one)
+    pid = fork(config, tmp_path / "run", prepare=lambda: kill_at_write(3))  # iter_4.pth
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert [path.name for path in (tmp_path / "run").glob("iter_*.pth")] == ["iter_2.pth"]
+    assert os.waitpid(fork(config, tmp_path / "run", "--resume"), 0)[1] == 0
+    assert f"Resuming from {tmp_path}/run/iter_2.pth" in (tmp_path / "kills.log").read_text()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers end with their parent on Linux")
