@@ -49,7 +49,9 @@ def make_annotations(scene: Scene, seed: int = 0) -> dict:
         for _ in range(scene.objects):
             blobs = random_track(rng, scene)
             masks = [blob and encode_blob(rng, *blob, scene) for blob in blobs]
-            areas = mask_areas(masks, scene.height, scene.width).tolist()
+            areas = mask_areas(
+                [mask["counts"] if mask else "" for mask in masks], scene.height, scene.width
+            ).tolist()
             annotations.append(
                 {
                     "id": len(annotations) + 1,

@@ -248,7 +248,7 @@ class COCOClips(YTVISDataset):
         try:
             for raw in raw_objects:
                 rles.append(to_rle(raw["segmentation"], height, width))
-            areas = mask_areas(rles, height, width)
+            areas = mask_areas([rle["counts"] for rle in rles], height, width)
         except RLEError as error:
             number = len(rles) if error.index is None else error.index
             where = self._where(raw_objects[number])

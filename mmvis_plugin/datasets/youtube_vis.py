@@ -5,6 +5,7 @@ import os
 import random
 from collections.abc import Iterable
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -54,7 +55,8 @@ class YTVISDataset(BaseVideoDataset):
 
     ``metainfo`` gets ``classes`` (tuple of names, from the JSON unless the config gives them),
     ``category_ids`` (tuple, the JSON's ids in the order of ``classes``) and, in test mode,
-    ``ann_file``. A config may give ``metainfo=dict(classes=...)`` to select and order classes by
+    ``ann_file`` and ``annotations``, its checked records, so that the metric need not read it
+    again. A config may give ``metainfo=dict(classes=...)`` to select and order classes by
     name; objects of other classes are left out.
 
     An item indexed by :class:`FrameIndex` (what the samplers of this package yield) is a function
@@ -113,6 +115,10 @@ class YTVISDataset(BaseVideoDataset):
                 logging.WARNING,
             )
         category_to_label = self._select_classes(data.categories)
+        if self.test_mode:
+            # Only the metric needs them; in training they would keep ConcatDataset, which compares
+            # metainfo, from joining two files, and would end up in every checkpoint.
+            self._metainfo.update(ann_file=self.ann_file, annotations=replace(data, content={}))
         videos = self._video_infos(data.videos.values())
         self._check_frame_files(videos.values())
         if not data.tracks:
@@ -157,10 +163,6 @@ class YTVISDataset(BaseVideoDataset):
             raise DatasetError(f"metainfo.classes has a name twice: {', '.join(classes)}")
         category_ids = tuple(name_to_id[name] for name in classes)
         self._metainfo.update(classes=classes, category_ids=category_ids)
-        if self.test_mode:
-            # Only the metric needs it; in training it would keep ConcatDataset, which compares
-            # metainfo, from joining two files, and would end up in every checkpoint.
-            self._metainfo["ann_file"] = self.ann_file
         labels = {id_: label for label, id_ in enumerate(category_ids)}
         return {id_: labels.get(id_) for id_ in categories}
 

@@ -7,7 +7,6 @@ datasets' ``metainfo``; training writes it to the checkpoints with the other met
 import json
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from mmengine.config import Config
 
@@ -18,6 +17,8 @@ SHAPES_OPTIONS = {
     "_large": " --videos 1200",
     **{f"_{name}": f" --categories {name}" for name in ("ytvis19", "ytvis21", "ovis")},
 }
+
+LENGTH_OF_INFO = 4096  # characters; the dataset reads the rest
 
 
 def named_version(dataset: Mapping) -> int | None:
@@ -88,12 +89,14 @@ def require_weights_version(cfg: Config, trained: int, checkpoint: str | os.Path
 
 
 def _version_of(path: str) -> int | None:
-    """Version of ShapesVIS in a JSON; None if it is something else, or cannot be read."""
+    """Version of ShapesVIS in a JSON, whose ``info`` comes first; None if it is something else."""
     try:
-        info = json.loads(Path(path).read_bytes())["info"]
+        with open(path) as file:
+            head = file.read(LENGTH_OF_INFO)
+        info, _ = json.JSONDecoder().raw_decode(head, head.index("{", head.index('"info"')))
         if info["description"].startswith("ShapesVIS"):
             return int(info["version"].split(".")[0])
-    except (AttributeError, KeyError, OSError, TypeError, ValueError):
+    except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError):
         pass  # the dataset says what is wrong with it, if anything is
     return None
 

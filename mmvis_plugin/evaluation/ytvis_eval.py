@@ -16,7 +16,7 @@ from typing import Any
 from mmvis_plugin.ytvis.json_file import constants_message, parse_json, without_garbage_collection
 from mmvis_plugin.ytvis.masks import parse_counts
 from mmvis_plugin.ytvis.problems import FormatError, show
-from mmvis_plugin.ytvis.reader import TrackRecord, read_ytvis
+from mmvis_plugin.ytvis.reader import YTVIS, TrackRecord, read_ytvis
 from mmvis_plugin.ytvis.rle import RLEError
 from mmvis_plugin.ytvis.values import is_id, is_number
 
@@ -83,14 +83,14 @@ def format_table(stats: dict) -> str:
 # --- reading ----------------------------------------------------------------------------------
 
 
-def load_ground_truth(source: dict | str | PathLike) -> GroundTruth:
+def load_ground_truth(source: YTVIS | dict | str | PathLike) -> GroundTruth:
     """Read and check annotations in the official YouTube-VIS layout.
 
     A JSON without annotations (the key missing, null or an empty list), like those of the official
     validation sets, gives a :class:`GroundTruth` without tracks.
 
     Args:
-        source: A path, or the loaded JSON. It is not changed.
+        source: A path, the loaded JSON, or its records. It is not changed.
 
     Returns:
         GroundTruth: Its masks as compressed RLE.
@@ -99,7 +99,7 @@ def load_ground_truth(source: dict | str | PathLike) -> GroundTruth:
         FormatError: The file is refused (:mod:`mmvis_plugin.ytvis.reader` says when); the message
             names file, video, annotation and frame.
     """
-    data = read_ytvis(source)
+    data = source if isinstance(source, YTVIS) else read_ytvis(source)
     videos = {key: Video(v.height, v.width, v.length) for key, v in data.videos.items()}
     tracks = defaultdict(list)
     for record in data.tracks:
@@ -173,11 +173,10 @@ def _result(item: Any, where: str, gt: GroundTruth) -> tuple[tuple, Track]:
             f"{where} is not an object with the keys video_id, category_id, score, segmentations"
         ) from None
     where = f"{where} (video_id {show(key[0])}, category_id {show(key[1])})"
-    for table, what, id_ in zip(
-        (gt.videos, gt.categories), ("video_id", "category_id"), key, strict=True
-    ):
-        if not is_id(id_) or id_ not in table:
-            raise FormatError(f"{where}: {what} {show(id_)} is not in the annotation file")
+    if not is_id(key[0]) or key[0] not in gt.videos:
+        raise FormatError(f"{where}: video_id {show(key[0])} is not in the annotation file")
+    if not is_id(key[1]) or key[1] not in gt.categories:
+        raise FormatError(f"{where}: category_id {show(key[1])} is not in the annotation file")
     if not is_number(score) or not abs(score) <= sys.float_info.max:
         raise FormatError(f"{where}: score {show(score)} is not a finite number")
     video = gt.videos[key[0]]

@@ -21,7 +21,8 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from mmvis_plugin.files import replacing
-from mmvis_plugin.ytvis.masks import parse_masks
+from mmvis_plugin.ytvis.masks import parse_counts
+from mmvis_plugin.ytvis.reader import YTVIS
 from mmvis_plugin.ytvis.rle import RLEError, encode_masks, mask_areas
 
 from .protocol import VideoMatches, accumulate, match_videos
@@ -59,8 +60,8 @@ class YTVISMetric(BaseMetric):
     the results are then written for the benchmark's server and no figures are returned.
 
     Args:
-        ann_file: Path of the YouTube-VIS JSON. The dataset's own (``ann_file`` in its metainfo) by
-            default.
+        ann_file: Path of the YouTube-VIS JSON. By default the dataset's own (``ann_file`` in its
+            metainfo), which is not read again if the metainfo has its ``annotations``.
         format_only: Write the results and do not score them.
         outfile_prefix: Write ``<outfile_prefix>.json`` and, for the server, the same as
             ``results.json`` inside ``<outfile_prefix>.submission_file.zip``. By default they are
@@ -244,7 +245,9 @@ class YTVISMetric(BaseMetric):
         meta = self.dataset_meta or {}
         key = self._ann_path(), meta.get("classes"), meta.get("video_ids")
         if self._loaded is None or self._loaded[0] != key:
-            self._loaded = key, _load_task(*key)
+            is_of_dataset = key[0] == meta.get("ann_file")
+            annotations = meta.get("annotations") if is_of_dataset else None
+            self._loaded = key, _load_task(annotations or key[0], *key[1:])
         return self._loaded[1]
 
     def _video_of(self, frame: Any) -> _VideoTracks:
@@ -292,17 +295,17 @@ class _Task(NamedTuple):
 
 
 def _load_task(
-    path: str, classes: Sequence[str] | None, video_ids: Sequence | None = None
+    source: YTVIS | str, classes: Sequence[str] | None, video_ids: Sequence | None = None
 ) -> _Task:
     if classes is None:
         raise ValueError("YTVISMetric needs 'classes' in the dataset's metainfo")
-    gt = load_ground_truth(path)
+    gt = load_ground_truth(source)
     ids = {name: key for key, name in gt.categories.items()}
     missing = [name for name in classes if name not in ids]
     if missing:
         raise ValueError(
-            f"{path} has no category for the classes {', '.join(missing)}; its categories are "
-            f"{', '.join(map(str, ids))}"
+            f"{getattr(source, 'name', source)} has no category for the classes "
+            f"{', '.join(missing)}; its categories are {', '.join(map(str, ids))}"
         )
     category_ids = [ids[name] for name in classes]
     names = {key: name for key, name in gt.categories.items() if key in category_ids}
@@ -385,14 +388,13 @@ def _encode_masks(masks: Any, facts: Video, where: str) -> list[str]:
     if len(masks) == 0:
         return []
     if isinstance(masks, (np.ndarray, torch.Tensor)):
-        rles = _encode_dense(masks, facts, where)
-    else:
-        try:
-            rles = parse_masks(masks, len(masks), facts.height, facts.width)
-            mask_areas(rles, facts.height, facts.width)  # checks them
-        except RLEError as error:
-            raise ValueError(f"{where}, mask {error.index}: {error}") from None
-    return [rle["counts"] if rle else "" for rle in rles]
+        return [rle["counts"] for rle in _encode_dense(masks, facts, where)]
+    try:
+        counts = parse_counts(masks, len(masks), facts.height, facts.width)
+        mask_areas(counts, facts.height, facts.width)  # checks them
+    except RLEError as error:
+        raise ValueError(f"{where}, mask {error.index}: {error}") from None
+    return counts
 
 
 def _encode_dense(masks: np.ndarray | torch.Tensor, facts: Video, where: str) -> list[dict]:

@@ -29,11 +29,11 @@ MAX_POLYGONS = 10_000  # of a mask; pycocotools joins them one by one
 # --- the masks of a track ---------------------------------------------------------------------
 
 
-def parse_masks(masks: Any, length: int, height: int, width: int) -> list[dict | None]:
-    """Give the masks of a track as compressed RLE.
+def parse_counts(masks: Any, length: int, height: int, width: int) -> list[str]:
+    """Give the masks of a track as the text of compressed RLE.
 
-    The text of a compressed RLE is not looked at; :func:`~mmvis_plugin.ytvis.rle.mask_areas` does
-    that.
+    What the text of a compressed RLE says is not looked at;
+    :func:`~mmvis_plugin.ytvis.rle.mask_areas` does that.
 
     Args:
         masks: A list with an entry per frame: a mask in any form that :func:`to_rle` knows, or
@@ -43,7 +43,7 @@ def parse_masks(masks: Any, length: int, height: int, width: int) -> list[dict |
         width: Width of the frames in pixels.
 
     Returns:
-        list: A compressed RLE per frame, or something false where the object is absent.
+        list: The ``counts`` of a compressed RLE per frame, ``""`` where the object is absent.
 
     Raises:
         RLEError: It is no such list (``index`` is None), or a mask cannot be used (``index`` is
@@ -52,51 +52,37 @@ def parse_masks(masks: Any, length: int, height: int, width: int) -> list[dict |
     if not isinstance(masks, (list, tuple)) or len(masks) != length:
         got = len(masks) if isinstance(masks, (list, tuple)) else type(masks).__name__
         raise RLEError(f"must be a list with an entry for each of {length} frames, got {got}")
+    texts = _compressed_texts(masks, height, width)
+    if texts is None:
+        return [_text_of(mask, frame, height, width) for frame, mask in enumerate(masks)]
+    if len(texts) == length:
+        return texts
+    following = iter(texts)
+    return [next(following) if mask else "" for mask in masks]
+
+
+def _compressed_texts(masks: Sequence, height: int, width: int) -> list[str] | None:
+    """The texts of all masks that are there, if all are compressed RLE, the usual case."""
     present = list(filter(None, masks))
-    absent = len(masks) - len(present)
-    if absent == masks.count(None) + masks.count([]) and _all_compressed(present, height, width):
-        return masks
-    rles = []
-    for frame, mask in enumerate(masks):
-        try:
-            is_absent = mask is None or (isinstance(mask, (list, tuple)) and not mask)
-            rles.append(None if is_absent else to_rle(mask, height, width))
-        except ValueError as error:
-            raise RLEError(str(error), frame) from None
-    return rles
-
-
-def parse_counts(masks: Any, length: int, height: int, width: int) -> list[str]:
-    """Give the text alone of the masks of a track, compressed.
-
-    Args:
-        masks: As for :func:`parse_masks`, like the others.
-        length: Number of frames.
-        height: Height of the frames in pixels.
-        width: Width of the frames in pixels.
-
-    Returns:
-        list: The ``counts`` of a compressed RLE per frame, ``""`` where the object is absent.
-
-    Raises:
-        RLEError: As :func:`parse_masks`, or the text of a mask is empty.
-    """
-    rles = parse_masks(masks, length, height, width)
-    texts = [rle["counts"] if rle else "" for rle in rles]
-    if texts.count("") + len(list(filter(None, rles))) > length:
-        frame = next(t for t, rle in enumerate(rles) if rle and not rle["counts"])
-        raise RLEError(NO_TEXT, frame)
-    return texts
-
-
-def _all_compressed(masks: list, height: int, width: int) -> bool:
-    """Whether all masks are compressed RLE of the right size, the usual case."""
+    if len(present) + masks.count(None) + masks.count([]) < len(masks):
+        return None
     try:
-        kinds = set(map(type, map(itemgetter("counts"), masks)))
-        sizes = list(map(itemgetter("size"), masks))
+        texts = list(map(itemgetter("counts"), present))
+        sizes = list(map(itemgetter("size"), present))
     except (TypeError, KeyError):
-        return False
-    return kinds <= {str} and sizes.count([height, width]) == len(masks)
+        return None
+    usual = set(map(type, texts)) <= {str} and sizes.count([height, width]) == len(present)
+    return texts if usual and "" not in texts else None
+
+
+def _text_of(mask: Any, frame: int, height: int, width: int) -> str:
+    """Text of one mask in any form, "" for an absent object."""
+    if mask is None or (isinstance(mask, (list, tuple)) and not mask):
+        return ""
+    try:
+        return to_rle(mask, height, width)["counts"]
+    except ValueError as error:
+        raise RLEError(str(error), frame) from None
 
 
 # --- one mask ---------------------------------------------------------------------------------
@@ -131,11 +117,13 @@ def to_rle(mask: dict | list, height: int, width: int) -> dict:
         raise RLEError(
             f"RLE of size {show(size)} in a video of {height} x {width} (height x width)"
         )
-    if isinstance(counts, str):
-        return {"size": size, "counts": counts}
     if isinstance(counts, bytes):
-        return {"size": size, "counts": counts.decode("latin-1")}
-    return {"size": size, "counts": _compressed_list(counts, height, width)}
+        counts = counts.decode("latin-1")
+    elif not isinstance(counts, str):
+        counts = _compressed_list(counts, height, width)
+    if not counts:
+        raise RLEError(NO_TEXT)
+    return {"size": size, "counts": counts}
 
 
 def _compressed_list(counts: Any, height: int, width: int) -> str:

@@ -87,6 +87,8 @@ def summary_of(problems: Sequence[Problem]) -> str:
 
 def show(value: Any) -> str:
     """A value as it stands in messages: one line of bounded length, whatever it is."""
+    if type(value) is int and value.bit_length() < 64:
+        return str(value)
     try:
         return _SHORT.repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits

@@ -126,9 +126,9 @@ class TrackRecord(NamedTuple):
         return {"size": size, "counts": self.counts[frame]} if self.counts[frame] else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class YTVIS:
-    """A checked file.
+    """A checked file. A deep copy is the same object, since nothing changes it.
 
     Attributes:
         name: Name of the file, for messages.
@@ -146,6 +146,9 @@ class YTVIS:
     videos: dict[int | str, VideoRecord] = field(default_factory=dict)
     tracks: list[TrackRecord] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+
+    def __deepcopy__(self, memo: dict) -> YTVIS:
+        return self
 
 
 @without_garbage_collection()
@@ -201,7 +204,7 @@ _FRAMES_AT_ONCE = 2000  # whose masks are read together
 
 
 class _Parsed(NamedTuple):
-    """An annotation whose masks have not been read yet."""
+    """An annotation whose masks, boxes and areas have not been looked at yet."""
 
     item: dict
     index: int
@@ -315,7 +318,7 @@ class _Reader(Checks):
         data.tracks.extend(self._read_masks(parsed))
 
     def _parse_lists(self, item: dict, video: VideoRecord, where: dict) -> list[str] | None:
-        """Text of the masks, whose lists and boxes and areas are checked on the way."""
+        """Text of the masks; all lists have the length that they should have."""
         length = video.length
         for key in ("bboxes", "areas"):
             values = item.get(key)
@@ -324,21 +327,26 @@ class _Reader(Checks):
                 message = f"{key!r} must be a list with an entry for each of {length} frames, got "
                 return self.error("length", message + found, **where)
         try:
-            counts = parse_counts(item["segmentations"], length, video.height, video.width)
+            return parse_counts(item["segmentations"], length, video.height, video.width)
         except RLEError as error:
             if error.index is None:
                 return self.error("length", f"'segmentations' {error}", **where)
             return self.error("mask", f"the segmentation: {error}", **where, frame=error.index)
-        are_right = self._are_boxes(item.get("bboxes"), counts, where)
-        are_right &= self._are_areas(item.get("areas"), counts, where)
-        return counts if are_right else None
 
     def _read_masks(self, parsed: list[_Parsed]) -> Iterator[TrackRecord]:
         runs = decode_runs(list(chain.from_iterable(track.counts for track in parsed)))
+        usual_boxes, usual_areas = (
+            are_usual((t.item[key], t.counts) for t in parsed if t.item.get(key) is not None)
+            for key, are_usual in (("bboxes", are_usual_boxes), ("areas", are_usual_areas))
+        )
         stop = 0
         for item, index, video, counts, where in parsed:
             start, stop = stop, stop + len(counts)
-            areas, pixels = runs.areas[start:stop].copy(), runs.pixels[start:stop]
+            right = usual_boxes or self._are_boxes(item.get("bboxes"), counts, where)
+            right &= usual_areas or self._are_areas(item.get("areas"), counts, where)
+            if not right:
+                continue
+            areas, pixels = runs.areas[start:stop], runs.pixels[start:stop]
             wrong = pixels != video.height * video.width
             if np.count_nonzero(wrong) > counts.count(""):
                 frame = next(t for t in wrong.nonzero()[0].tolist() if counts[t])
@@ -359,9 +367,7 @@ class _Reader(Checks):
             )
 
     def _are_boxes(self, boxes: list | None, counts: list[str], where: dict) -> bool:
-        if boxes is None or are_usual_boxes(boxes, counts):
-            return True
-        for frame, (box, text) in enumerate(zip(boxes, counts, strict=True)):
+        for frame, (box, text) in enumerate(zip(boxes or (), counts, strict=False)):
             at = dict(where, frame=frame)
             if box is None or box == []:
                 continue
@@ -375,9 +381,7 @@ class _Reader(Checks):
         return True
 
     def _are_areas(self, areas: list | None, counts: list[str], where: dict) -> bool:
-        if areas is None or are_usual_areas(areas, counts):
-            return True
-        for frame, (area, text) in enumerate(zip(areas, counts, strict=True)):
+        for frame, (area, text) in enumerate(zip(areas or (), counts, strict=False)):
             if area is None:
                 continue
             at = dict(where, frame=frame)
@@ -393,13 +397,15 @@ class _Reader(Checks):
     def _look_at_track(
         self, item: dict, video: VideoRecord, counts: list[str], areas: np.ndarray, where: dict
     ) -> None:
-        for key in ("height", "width", "length"):
-            if item.get(key, (expected := getattr(video, key))) != expected:
+        sizes = dict(height=video.height, width=video.width, length=len(counts))
+        for key, expected in sizes.items():
+            if item.get(key, expected) != expected:
                 message = f"the annotation's {key} is {show(item[key])}, the video's {expected}"
                 self.warning("size", message, **where)
-        if len(counts) - counts.count("") > np.count_nonzero(areas):
+        num_visible = np.count_nonzero(areas)
+        if len(counts) - counts.count("") > num_visible:
             for frame in np.flatnonzero(areas == 0).tolist():
                 if counts[frame]:
                     self.warning("empty_mask", "the mask has no pixel", **where, frame=frame)
-        if not areas.any():
+        if not num_visible:
             self.warning("absent_object", "the object has no mask in any frame", **where)

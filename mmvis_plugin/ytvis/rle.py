@@ -131,14 +131,14 @@ def compress_runs(runs: np.ndarray) -> str:
 # --- measuring --------------------------------------------------------------------------------
 
 
-def mask_areas(rles: Sequence[dict | None], height: int, width: int) -> np.ndarray:
+def mask_areas(counts: Sequence[str], height: int, width: int) -> np.ndarray:
     """Check compressed RLEs and count their pixels.
 
     pycocotools does not check what it is given: on an RLE of more or fewer pixels than its size it
     reads out of bounds or never returns.
 
     Args:
-        rles: n compressed RLEs or something false for an empty mask, as of :func:`parse_masks`.
+        counts: Texts of n compressed RLEs, ``""`` where an object is absent.
         height: Of the frames, in pixels.
         width: Of the frames, in pixels.
 
@@ -148,17 +148,11 @@ def mask_areas(rles: Sequence[dict | None], height: int, width: int) -> np.ndarr
     Raises:
         RLEError: One of them does not describe a mask of this size; ``index`` says which.
     """
-    present = [index for index, rle in enumerate(rles) if rle]
-    counts = [rles[index]["counts"] for index in present]
     runs = decode_runs(counts)
-    right = runs.pixels == height * width
-    if not right.all():
-        index = int(right.argmin())
-        reason = what_is_wrong(counts[index], runs.pixels[index], height, width)
-        raise RLEError(reason, present[index])
-    areas = np.zeros(len(rles), dtype=np.int64)
-    areas[present] = runs.areas
-    return areas
+    for index in (runs.pixels != height * width).nonzero()[0].tolist():
+        if counts[index]:
+            raise RLEError(what_is_wrong(counts[index], runs.pixels[index], height, width), index)
+    return runs.areas
 
 
 def what_is_wrong(counts: str | bytes, pixels: int, height: int, width: int) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterable
 from itertools import chain, compress
 from numbers import Real
-from operator import not_
 from typing import Any
+
+import numpy as np
 
 MAX_SIDE = 2**15 - 1  # pixels; no image format of video frames goes further
 MAX_NUMBER = MAX_SIDE**2  # of a box or an area
@@ -14,7 +17,7 @@ MAX_ID = 2**63 - 1
 
 def is_id(value: Any) -> bool:
     """Whether a value can be an id: a whole number or a text."""
-    return is_text(value) or (type(value) is int and abs(value) <= MAX_ID)
+    return abs(value) <= MAX_ID if type(value) is int else is_text(value)
 
 
 def is_text(value: Any) -> bool:
@@ -37,37 +40,47 @@ def is_side(value: Any) -> bool:
     return type(value) in (int, float) and 1 <= value <= MAX_SIDE and value % 1 == 0
 
 
-def are_usual_boxes(boxes: list, counts: list[str]) -> bool:
-    """Whether all boxes of a track are right, found without looking at each.
+def are_usual_boxes(tracks: Iterable[tuple[list, list[str]]]) -> bool:
+    """Whether boxes are right in the usual way, found without looking at each.
 
     Args:
-        boxes: A box or nothing for each frame.
-        counts: Text of the mask in each frame, "" where there is none.
+        tracks: The boxes of each track, of its frames, and the texts of its masks. Usual boxes are
+            null where there is no mask, whose text is "".
     """
-    present = list(filter(None, boxes))
-    if len(present) + boxes.count(None) + boxes.count([]) < len(boxes):
+    boxes = _of_masks(tracks)
+    if boxes is None or set(map(type, boxes)) - {list} or set(map(len, boxes)) - {4}:
         return False
-    if any(compress(boxes, map(not_, counts))):
-        return False
-    if set(map(type, present)) - {list} or set(map(len, present)) - {4}:
-        return False
-    numbers = list(chain.from_iterable(present))
-    sides = numbers[2::4] + numbers[3::4]
-    return _are_usual_numbers(numbers, -MAX_NUMBER) and _are_usual_numbers(sides, 0)
+    numbers = _numbers(list(chain.from_iterable(boxes)))
+    return numbers is not None and bool((numbers.reshape(-1, 4)[:, 2:] >= 0).all())
 
 
-def are_usual_areas(areas: list, counts: list[str]) -> bool:
-    """Whether all areas of a track are right, likewise."""
-    if any(compress(areas, map(not_, counts))):
-        return False
-    return _are_usual_numbers([area for area in areas if area is not None], 0)
+def are_usual_areas(tracks: Iterable[tuple[list, list[str]]]) -> bool:
+    """Whether areas are right in the usual way, likewise."""
+    areas = _of_masks(tracks)
+    numbers = None if areas is None else _numbers(areas)
+    return numbers is not None and bool((numbers >= 0).all())
 
 
-def _are_usual_numbers(numbers: list, least: int) -> bool:
-    if set(map(type, numbers)) - {int, float}:
-        return False
-    in_range = not numbers or (min(numbers) >= least and max(numbers) <= MAX_NUMBER)
-    return in_range and (total := sum(numbers)) == total  # NaN is not
+def _of_masks(tracks: Iterable[tuple[list, list[str]]]) -> list | None:
+    """The values of frames with a mask; None if there are values of other frames."""
+    present = []
+    for values, counts in tracks:
+        num_before = len(present)
+        present += compress(values, counts)
+        if len(present) - num_before + values.count(None) != len(values):
+            return None
+    return present
+
+
+def _numbers(values: list) -> np.ndarray | None:
+    """Numbers as an array; None if they are something else, or too large for a box or an area."""
+    if set(map(type, values)) - {int, float}:
+        return None
+    try:
+        numbers = np.frombuffer(array("d", values))
+    except OverflowError:
+        return None
+    return numbers if np.abs(numbers).max(initial=0) <= MAX_NUMBER else None  # NaN is not
 
 
 def is_box(box: Any) -> bool:

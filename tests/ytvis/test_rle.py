@@ -10,7 +10,7 @@ from pycocotools import mask as mask_utils
 from ytvis_content import HEIGHT, WIDTH, box_mask, compressed, uncompressed
 
 from mmvis_plugin.ytvis import rle as rle_module
-from mmvis_plugin.ytvis.masks import compress_lists, parse_counts, parse_masks, to_rle
+from mmvis_plugin.ytvis.masks import compress_lists, parse_counts, to_rle
 from mmvis_plugin.ytvis.rle import (
     RLEError,
     compress_runs,
@@ -63,12 +63,10 @@ BOX = compressed(box_mask(4, 5, 6, 7))
 def test_masks_of_a_track_in_mixed_forms():
     mask = box_mask(4, 5, 6, 7)
     track = [BOX, None, [], (), uncompressed(mask), box_polygons(4, 5, 6, 7)]
-    assert parse_masks(track, 6, HEIGHT, WIDTH) == [BOX, None, None, None, BOX, BOX]
-
-
-def test_compressed_masks_are_not_copied():
-    track = [BOX, None, []]
-    assert parse_masks(track, 3, HEIGHT, WIDTH) is track
+    text = BOX["counts"]
+    assert parse_counts(track, 6, HEIGHT, WIDTH) == [text, "", "", "", text, text]
+    assert parse_counts([BOX, None, []], 3, HEIGHT, WIDTH) == [text, "", ""]
+    assert parse_counts([BOX, BOX], 2, HEIGHT, WIDTH) == [text, text]
 
 
 @pytest.mark.parametrize(
@@ -97,16 +95,8 @@ def test_what_is_no_mask_is_named_with_its_frame(mask, message):
     with pytest.raises(RLEError, match=message):
         to_rle(mask, HEIGHT, WIDTH)
     with pytest.raises(RLEError, match=message) as caught:
-        parse_masks([BOX, None, mask], 3, HEIGHT, WIDTH)
+        parse_counts([BOX, None, mask], 3, HEIGHT, WIDTH)
     assert caught.value.index == 2
-
-
-def test_texts_of_a_track_in_mixed_forms():
-    track = [BOX, None, [], (), uncompressed(box_mask(4, 5, 6, 7)), dict(BOX)]
-    text = BOX["counts"]
-    assert parse_counts(track, 6, HEIGHT, WIDTH) == [text, "", "", "", text, text]
-    assert parse_counts(track[:2], 2, HEIGHT, WIDTH) == [text, ""]
-    assert parse_counts([BOX, BOX], 2, HEIGHT, WIDTH) == [text, text]
 
 
 @pytest.mark.parametrize("others", [[BOX, None], [None, box_polygons(4, 5, 6, 7)]])
@@ -121,7 +111,7 @@ def test_an_rle_without_text_is_not_an_absent_one(others):
 )
 def test_a_track_has_an_entry_for_each_frame(track, got):
     with pytest.raises(RLEError, match=f"an entry for each of 2 frames, {got}") as caught:
-        parse_masks(track, 2, HEIGHT, WIDTH)
+        parse_counts(track, 2, HEIGHT, WIDTH)
     assert caught.value.index is None
 
 
@@ -226,13 +216,13 @@ def test_large_masks_and_offsets_do_not_overflow():
 def test_no_masks_at_all():
     runs = decode_runs([])
     assert [len(x) for x in runs] == [0, 0, 0, 0]
-    assert mask_areas([None, []], HEIGHT, WIDTH).tolist() == [0, 0]
+    assert mask_areas(["", ""], HEIGHT, WIDTH).tolist() == [0, 0]
 
 
 def test_areas_of_more_masks_than_pycocotools_takes_at_once():
-    rles = [compressed(box_mask(0, 0, 1 + i % 9, 2)) for i in range(300)]
+    texts = [compressed(box_mask(0, 0, 1 + i % 9, 2))["counts"] for i in range(300)]
     expected = [2 * (1 + i % 9) for i in range(300)]
-    assert mask_areas(rles, HEIGHT, WIDTH).tolist() == expected
+    assert mask_areas(texts, HEIGHT, WIDTH).tolist() == expected
 
 
 GOOD = BOX["counts"]
@@ -241,7 +231,6 @@ GOOD = BOX["counts"]
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ("", "non-empty"),
         (GOOD[:-1], "cut off"),  # in a number
         ("\u00e9~", "not RLE"),
         (b"\xff\xfe", "not RLE"),
@@ -258,7 +247,7 @@ GOOD = BOX["counts"]
 )
 def test_text_that_is_no_mask_of_the_size(counts, message):
     with pytest.raises(RLEError, match=message) as caught:
-        mask_areas([BOX, None, dict(BOX, counts=counts), BOX], HEIGHT, WIDTH)
+        mask_areas([GOOD, "", counts, GOOD], HEIGHT, WIDTH)
     assert caught.value.index == 2
 
 

@@ -149,7 +149,7 @@ def _read_pngs(folder: Path, index_of: dict[int, int], size: tuple[int, int]) ->
 
 def _read_txt(path: Path, index_of: dict[int, int], size: tuple[int, int]) -> dict:
     """Object id to frame index to mask."""
-    tracks, rles, where_of = defaultdict(dict), [], []
+    tracks, texts, where_of = defaultdict(dict), [], []
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
         if not line.strip():
             continue
@@ -173,10 +173,10 @@ def _read_txt(path: Path, index_of: dict[int, int], size: tuple[int, int]) -> di
         if index_of[frame] in tracks[id_]:
             raise ConversionError(f"{where}: object {id_} occurs twice in frame {frame}")
         tracks[id_][index_of[frame]] = rle = dict(size=list(size), counts=plain_counts(match[6]))
-        rles.append(rle)
+        texts.append(rle["counts"])
         where_of.append(where)
     try:
-        mask_areas(rles, *size)
+        mask_areas(texts, *size)
     except RLEError as error:
         raise ConversionError(f"{where_of[error.index]}: {error}") from error
     return tracks
