@@ -41,29 +41,41 @@ from .stmask import (
     STMaskTracker,
     TemporalFusion,
 )
-from .track_by_detection import IoUPlusLinker, SeqLinker, TrackByDetection
+from .track_by_detection import (
+    ByteTrackLinker,
+    DeepSORTLinker,
+    IoUPlusLinker,
+    OCSORTLinker,
+    SeqLinker,
+    SORTLinker,
+    TrackByDetection,
+)
 from .video_segmentor import VideoSegmentor
 
 __all__ = [
     "MSSTSVIS",
     "AgnosticRPNHead",
+    "ByteTrackLinker",
     "ClipBoxL2Cost",
     "ClipGIoUCost",
     "ClipTracker",
+    "DeepSORTLinker",
     "EfficientVIS",
     "Float32DeformConv2dPack",
     "Float32ModulatedDeformConv2dPack",
     "Float32RoIExtractor",
     "FlowPropagation",
     "HandCraftLinking",
-    "IoUPlusLinker",
     "IntervalDCNResNet",
+    "IoUPlusLinker",
     "MSSTSAttention",
     "MaskProp",
     "MaskPrototypes",
     "MaskRefiner",
+    "OCSORTLinker",
     "PropagationHead",
     "QueryLinking",
+    "SORTLinker",
     "STMask",
     "STMaskDetector",
     "STMaskFPN",

@@ -15,10 +15,9 @@ from .mssts import MSSTSVIS
 from .separability import ForegroundViews, SeparabilityDiscriminator
 
 __all__ = [
+    "MSSTSVIS",
     "AdversarialDistributedDataParallel",
     "AdversarialOptimWrapperConstructor",
-    "adversarial_step",
-    "MSSTSVIS",
     "ClipBoxL2Cost",
     "ClipGIoUCost",
     "ForegroundViews",
@@ -28,4 +27,5 @@ __all__ = [
     "SeqFormerDecoder",
     "SeqFormerEncoder",
     "SeqFormerMaskHead",
+    "adversarial_step",
 ]

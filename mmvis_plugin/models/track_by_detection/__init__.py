@@ -1,6 +1,21 @@
 """Tracking by detection: any image instance segmenter, and a linker."""
 
-from .linkers import IoUPlusLinker, SeqLinker
+from .linkers import (
+    ByteTrackLinker,
+    DeepSORTLinker,
+    IoUPlusLinker,
+    OCSORTLinker,
+    SeqLinker,
+    SORTLinker,
+)
 from .track_by_detection import TrackByDetection
 
-__all__ = ["IoUPlusLinker", "SeqLinker", "TrackByDetection"]
+__all__ = [
+    "ByteTrackLinker",
+    "DeepSORTLinker",
+    "IoUPlusLinker",
+    "OCSORTLinker",
+    "SORTLinker",
+    "SeqLinker",
+    "TrackByDetection",
+]
