@@ -24,7 +24,7 @@ from mmvis_plugin.config_options import (
     set_options,
     type_name,
 )
-from mmvis_plugin.files import resource_root
+from mmvis_plugin.files import naming_place, resource_root
 
 DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 EVALUATORS = ("val_evaluator", "test_evaluator")
@@ -120,7 +120,7 @@ def _read(path: str | os.PathLike) -> Config:
             "it can run code that does not show"
         )
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with naming_place(tempfile.gettempdir()), tempfile.TemporaryDirectory() as folder:
             cfg = Config.fromfile(_with_moved_bases(file, Path(folder)))
     except SyntaxError as error:
         if error.lineno is None:  # as for a zero byte
@@ -211,7 +211,7 @@ def _mistake(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     # The config, or the one of its bases that fails, runs as a module.
     where = next((f"{f.filename}, line {f.lineno}: " for f in frames if f.name == "<module>"), "")
-    cause = error.__cause__ or error
+    cause = error if isinstance(error, OSError) else error.__cause__ or error
     return f"{where}{type(cause).__name__}: {in_one_line(cause)}"
 
 

@@ -94,9 +94,10 @@ def naming_place(place: str | os.PathLike, temporary: Path | None = None) -> Ite
     try:
         yield
     except OSError as error:
-        if error.errno in FULL and error.filename in (None, str(temporary)):
-            raise OSError(f"{place} cannot be written to: {error.strerror}") from error
-        raise
+        hidden = temporary and str(temporary.absolute())
+        if error.errno not in FULL or error.filename not in (None, str(temporary), hidden):
+            raise
+        raise OSError(f"{place} cannot be written to: {error.strerror}") from error
 
 
 def check_writable(path: str | os.PathLike) -> None:

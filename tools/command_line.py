@@ -8,6 +8,7 @@ function that uses it. Scripts in other folders begin with::
 """
 
 import argparse
+import logging
 import os
 import re
 import signal
@@ -72,6 +73,7 @@ def run(main: Callable[[], int | None], known: Collection[str] = INPUT_ERRORS) -
         SystemExit: Always, with the exit code.
     """
     forbid_unsafe_loading()
+    logging.raiseExceptions = False  # a full disk is no reason for a traceback a line
     received: list[int] = []
     try:
         with signals_raised(received):
@@ -431,13 +433,7 @@ def add_score_thr(
         option: Its name, if it is another.
         what: What the score is for.
     """
-    parser.add_argument(
-        option,
-        type=score,
-        default=0.3,
-        metavar="SCORE",
-        help=f"minimum score {what} (default: %(default)s)",
-    )
+    add_option(parser, option, score, "SCORE", f"minimum score {what}", 0.3)
 
 
 # --- with the package -------------------------------------------------------------------------

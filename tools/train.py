@@ -4,7 +4,6 @@ Logs and checkpoints go to the work directory. A resumed run goes on as if it ha
 """
 
 import argparse
-import logging
 from contextlib import nullcontext
 
 from command_line import add_config, add_run, make_parser, read_settings, run
@@ -66,7 +65,6 @@ def main() -> None:
     from mmvis_plugin.engine.work_dir import locked
     from mmvis_plugin.files import naming_place
 
-    logging.raiseExceptions = False  # a full disk is no reason for a traceback a line
     print(use_idle_cores(), flush=True)
     options = read_settings(args.cfg_options)
     cfg = load_config(args.config, options, args.data_root)

@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from mmvis_plugin.files import temporary_path
+from mmvis_plugin.files import naming_place, temporary_path
 
 from .containers import file_name
 from .frames import FrameTiming, VideoError, as_fraction, regular_timing
@@ -125,10 +125,11 @@ class VideoWriter:
         self._mux(picture)
 
     def _mux(self, picture: av.VideoFrame | None) -> None:
-        for packet in self._stream.encode(picture):
-            # The container takes the last frame's duration from here.
-            packet.duration = self._pending_durations.popleft()
-            self._container.mux(packet)
+        with naming_place(self.path, self._temporary):
+            for packet in self._stream.encode(picture):
+                # The container takes the last frame's duration from here.
+                packet.duration = self._pending_durations.popleft()
+                self._container.mux(packet)
 
     def close(self, path: str | os.PathLike | None = None) -> None:
         """Finish the file and give it its name.
@@ -146,7 +147,8 @@ class VideoWriter:
             raise VideoError(f"{self.path}: no frame was written, so there is no video")
         try:
             self._mux(None)
-            self._container.close()
+            with naming_place(self.path, self._temporary):
+                self._container.close()
             self._container = None
             self.path = Path(path or self.path)
             os.replace(self._temporary, self.path)

@@ -298,6 +298,10 @@ MASKS = [box(0, 0, 4, 4)] * 3
         ),
         ({"segmentations": [{"counts": "0o"}, None, None]}, "frame 0: a mask is"),
         ({"segmentations": ["04", None, None]}, "frame 0: a mask is"),
+        (  # which pycocotools would draw in gigabytes
+            {"segmentations": [[[-1e6, -1e6, 1e6, 1e6] * 20], None, None]},
+            r"results\[1\].*frame 0: the polygons' outline is longer",
+        ),
         ({"score": float("nan")}, r"results\[1\].*score nan is not a finite number"),
         ({"score": "0.5"}, r"results\[1\].*score '0.5' is not"),
     ],

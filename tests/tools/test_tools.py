@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 
 import pytest
 import torch
@@ -216,6 +217,20 @@ def test_problems_while_testing_are_one_line(score, toy_weights):
         score(extra, state_dict=toy_weights)
     with pytest.raises(SystemExit, match="^error: .*ann_file"):
         score("test_evaluator = dict(type='YTVISMetric')\n", state_dict=toy_weights)
+
+
+def test_a_full_disk_while_testing_is_one_line(toy_config, tool, toy_weights, tmp_path, capsys):
+    path, config = tmp_path / "weights.pth", toy_config()
+    torch.save(dict(state_dict=toy_weights), path)
+    options = ["--work-dir", tmp_path / "run", "--cfg-options", f"experiment_name={tmp_path}"]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        with pytest.raises(SystemExit, match=r"^error: \S+/environment.txt cannot be written to: "):
+            tool("test", config, path, *options)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "Logging error" not in capsys.readouterr().err
 
 
 def test_frames_that_workers_cannot_read_are_one_line(toy_config, train_here, score, toy_weights):

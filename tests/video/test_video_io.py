@@ -1,4 +1,6 @@
 import gc
+import os
+import resource
 import time
 from fractions import Fraction
 
@@ -400,6 +402,23 @@ def test_unfinished_video_never_has_the_final_name(tmp_path):
         assert not path.exists() and len(list(path.parent.iterdir())) == 1
         raise KeyError
     assert list(path.parent.iterdir()) == []
+
+
+def test_a_full_disk_is_told_with_the_path(tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
+    try:
+        message = f"^{tmp_path}/a.mp4 cannot be written to: File too large$"
+        frames = np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8)
+        with (
+            pytest.raises(OSError, match=message),
+            VideoWriter(tmp_path / "a.mp4", 10, (64, 48)) as writer,
+        ):
+            for frame in frames:
+                writer.write(frame)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not os.listdir(tmp_path)
 
 
 def test_a_writer_that_is_never_closed_leaves_nothing(tmp_path):

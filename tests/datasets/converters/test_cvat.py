@@ -311,6 +311,11 @@ def test_shapes_without_area_are_left_out(export):
         ([mask(0, [1, 2], 0, 0, 3, 2)], "the rle has 3 pixels, the mask 3 x 2"),
         ([mask(0, [0, 6, -6, 6], 0, 0, 3, 2)], "the rle has 6 pixels, the mask 3 x 2"),
         ([mask(0, [0, 6], 30, 0, 3, 2)], r"frame 0: the mask, 3 x 2 pixels at \(30, 0\), is not"),
+        # Of any of these pycocotools or NumPy would take gigabytes.
+        ([mask(0, [0, 10**10], 0, 0, 10**5, 10**5)], "100000 pixels at .*, is not within"),
+        ([polygon(0, [(-1e5, -1e5), (1e5, 1e5)] * 20)], "frame 0: the polygons' outline is longer"),
+        ([box(0, -4000, -4000, 4000, 4000)], "frame 0: the polygons' outline is longer"),
+        ([shape("ellipse", 0, cx=9, cy=9, rx=9e5, ry=9e5)], "the polygons' outline is longer"),
         (
             [box(0, 1, 1, 5, 5), polygon(3, [(1, 1), (5, 5), (1, 5)])],
             "nothing is known between the box of",
