@@ -1,5 +1,6 @@
 """Tracking by detection: any image instance segmenter, and a linker."""
 
+from .appearance import DetectorAppearance, MobileNetAppearance
 from .linkers import (
     ByteTrackLinker,
     DeepSORTLinker,
@@ -13,7 +14,9 @@ from .track_by_detection import TrackByDetection
 __all__ = [
     "ByteTrackLinker",
     "DeepSORTLinker",
+    "DetectorAppearance",
     "IoUPlusLinker",
+    "MobileNetAppearance",
     "OCSORTLinker",
     "SORTLinker",
     "SeqLinker",

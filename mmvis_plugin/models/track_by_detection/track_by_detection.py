@@ -14,6 +14,7 @@ from torch import Tensor
 from mmvis_plugin.models.video_segmentor import StreamState, VideoSegmentor, tracked_frame
 from mmvis_plugin.ytvis.rle import encode_masks
 
+from .appearance import original_pixels
 from .detectors import Wanted, find_instances
 from .linkers import Detections, Linker, LinkState, mask_iou
 
@@ -81,12 +82,17 @@ class TrackByDetection(VideoSegmentor):
     ) -> None:
         detector = copy.deepcopy(detector)
         preprocessing = detector.pop("data_preprocessor", None)
-        super().__init__(_of_frames(data_preprocessor or preprocessing or {}), init_cfg)
+        preprocessing = _of_frames(data_preprocessor or preprocessing or {})
+        super().__init__(preprocessing, init_cfg)
+        self.preprocessing = preprocessing
         self.detector = MODELS.build(detector)
         self.linker: Linker = TASK_UTILS.build(linker)
         self.appearance = MODELS.build(appearance) if appearance else None
         if self.linker.needs_features and self.appearance is None:
-            raise ValueError(f"{type(self.linker).__name__} compares objects by their appearance")
+            raise ValueError(
+                f"{type(self.linker).__name__} compares objects by their appearance: set "
+                "model.appearance to dict(type='DetectorAppearance')"
+            )
         self.score_thr = score_thr
         self.max_per_frame = max_per_frame
         self.mask_nms_iou = mask_nms_iou
@@ -129,9 +135,10 @@ class TrackByDetection(VideoSegmentor):
             found, maps = find_instances(self.detector, frame, meta, wanted)
             features = None
             if self.appearance is not None:
-                if maps is None:
+                if maps is None and self.appearance.needs_maps:
                     maps = self.detector.extract_feat(frame[None])
-                features = self.appearance(frame, maps, found.bboxes, meta)
+                image = original_pixels(frame, self.preprocessing)
+                features = self.appearance(image, maps, found, meta)
         detections = Detections(
             _to_numpy(found.bboxes),
             _to_numpy(found.scores),
@@ -144,13 +151,10 @@ class TrackByDetection(VideoSegmentor):
         return without_duplicates(detections, self.mask_nms_iou)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Load as usual, also a detector's own checkpoint; appearance has its weights already."""
+        """Load as usual, also a detector's own checkpoint."""
         if not any(key.startswith(prefix + "detector.") for key in state_dict):
             for key in [key for key in state_dict if key.startswith(prefix)]:
                 state_dict[f"{prefix}detector.{key.removeprefix(prefix)}"] = state_dict.pop(key)
-        for key, value in self.state_dict().items():
-            if key.startswith("appearance."):
-                state_dict.setdefault(prefix + key, value)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
