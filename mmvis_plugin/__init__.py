@@ -2,7 +2,7 @@
 
 Importing the package registers its datasets, metrics, models, hooks and visualizers in
 MMDetection's registries. Over an environment in which they cannot work it raises an ImportError
-that says what is wrong and which command mends it.
+that says what is wrong and which command fixes it.
 """
 
 from mmvis_plugin.environment import require_openmmlab

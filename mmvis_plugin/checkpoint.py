@@ -274,15 +274,28 @@ def fill_model(
         consume_prefix_in_state_dict_if_present(state, "module.")
         missing = model.load_state_dict(state, strict=False).missing_keys
     except (AttributeError, RuntimeError, TypeError) as error:  # no tensors, or of other shapes
-        lines = [line.strip() for line in str(error).splitlines()]
-        reason = lines[1] if len(lines) > 1 else lines[0]
-        raise CheckpointError(f"{name} does not fit {config}: {reason}") from error
+        raise CheckpointError(
+            f"{name} does not fit {config}: {_misfit(error)}. {_USE_ITS_CONFIG}"
+        ) from error
     if missing:
         some = ", ".join([*missing[:3], "..."] if len(missing) > 3 else missing)
         raise CheckpointError(
             f"{name} does not fit {config}: it lacks {len(missing)} of the model's parameters "
-            f"({some})"
+            f"({some}). {_USE_ITS_CONFIG}"
         )
+
+
+_USE_ITS_CONFIG = "Use the config that it was trained with"
+
+
+def _misfit(error: Exception) -> str:
+    """What PyTorch found wrong with weights, the first of it."""
+    pattern = r"size mismatch for (\S+): .*Size\((\[.*?\])\) from .*Size\((\[.*?\])\)"
+    if not (found := re.findall(pattern, str(error))):
+        return str(error).splitlines()[-1].strip()
+    parameter, theirs, ours = found[0]
+    more = f", and {len(found) - 1} more parameters differ" if len(found) > 1 else ""
+    return f"{parameter} is {theirs} in it and {ours} in the model{more}"
 
 
 def class_names(checkpoint: dict[str, Any]) -> tuple[str, ...]:

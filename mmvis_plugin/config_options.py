@@ -109,11 +109,31 @@ def set_options(cfg: Config, options: dict[str, Any]) -> None:
         _require_name(cfg, option)
     before = cfg.copy()
     try:
-        cfg.merge_from_dict(options)
+        cfg.merge_from_dict(_with_whole_lists(cfg, options))
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ConfigError(f"options {', '.join(options)}: {in_one_line(error)}") from error
     for option, value in options.items():
         _require_setting(before, cfg, option, value)
+
+
+def _with_whole_lists(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with a whole list for each that sets a value inside of it.
+
+    Inside of lists MMEngine merges dicts only.
+    """
+    values, whole = dict(settings_in(cfg)), {}
+    for option, value in options.items():
+        place, _, index = option.rpartition(".")
+        old = whole.get(place, values.get(place))
+        while not isinstance(value, dict) and isinstance(old, list | tuple) and index.isdigit():
+            if int(index) >= len(old):
+                raise IndexError(f"{place} has {len(old)} entries, counted from 0")
+            value = type(old)([*old[: int(index)], value, *old[int(index) + 1 :]])
+            option = place
+            place, _, index = option.rpartition(".")
+            old = whole.get(place, values.get(place))
+        whole[option] = value
+    return whole
 
 
 def _require_name(cfg: Config, option: str) -> None:
@@ -193,7 +213,9 @@ def _require_key(option: str, place: str, key: str, new: dict, old: Any, owners:
     accepted = _accepted(place, new, owners)
     if accepted is None:
         if place == "optim_wrapper" and key not in (old or ()):  # a constructor of its own reads it
-            raise ConfigError(f"option {option}: nothing reads it{close_to(key, map(str, old))}")
+            raise ConfigError(
+                f"option {option}: nothing reads it{close_to(key, map(str, old or ()))}"
+            )
         if close := close_to(key, map(str, old or ()), cutoff=0.8):
             raise ConfigError(f"option {option}: {place} has no {key}{close}")
     elif key not in accepted:

@@ -231,7 +231,7 @@ def test_broken_downloads_are_not_kept(tmp_path, server, training_checkpoint):
 
 
 @pytest.mark.parametrize("damage", [slice(-500), slice(0)])
-def test_damaged_download_says_how_to_mend_it(tmp_path, server, training_checkpoint, damage):
+def test_damaged_download_says_how_to_fix_it(tmp_path, server, training_checkpoint, damage):
     url = f"{server}/iter_1.pth"
     file = check_checkpoint(url)
     file.write_bytes(file.read_bytes()[damage])

@@ -167,6 +167,17 @@ def test_options_replace_settings_that_something_reads(cfg):
     assert cfg.train_dataloader.batch_size == 7 and cfg.sync_bn == "torch"
     with pytest.raises(ConfigError, match="option.*val_evaluator.5.type: .*Index 5"):
         tools.set_options(cfg, {"val_evaluator.5.type": 7})
+    with pytest.raises(ConfigError, match="betas: nothing reads it"):
+        tools.set_options(cfg, {"optim_wrapper.optimizer.betas": 1})
+
+
+def test_options_set_numbers_inside_of_lists():
+    mean = "model.data_preprocessor.mean"
+    cfg = tools.load_config("maskprop_r18_shapes", {f"{mean}.0": 5, f"{mean}.2": 7})
+    before = tools.load_config("maskprop_r18_shapes").model.data_preprocessor.mean
+    assert cfg.model.data_preprocessor.mean == [5, before[1], 7]
+    with pytest.raises(ConfigError, match="mean.3: .*mean has 3 entries, counted from 0"):
+        tools.load_config("maskprop_r18_shapes", {f"{mean}.3": 1})
 
 
 @pytest.mark.parametrize(

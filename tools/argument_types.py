@@ -76,7 +76,7 @@ def config(text: str) -> str:
     name = Path(text).name.removesuffix(".py")
     if Path(text).is_file() or "::" in text:
         return text
-    shipped = {path.stem for path in (ROOT / "configs").glob("**/[!_]*.py")}
+    shipped = {path.stem for path in (ROOT / "configs").glob("[!_]*/**/*.py")}
     if name not in shipped:
         close = difflib.get_close_matches(name, shipped)
         hint = f"; close to it: {', '.join(close)}" if close else ""

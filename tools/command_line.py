@@ -210,27 +210,20 @@ def make_parser(description: str, examples: str) -> Parser:
     )
 
 
-def picture_parser(description: str, examples: str, frames: int, frames_help: str) -> Parser:
-    """The parser of a tool that paints a picture of a model: VIDEO CONFIG [CHECKPOINT] --out PNG.
+def picture_parser(description: str, examples: str, columns: int | None, width: int) -> Parser:
+    """The parser of a tool that draws a picture of a model: VIDEO CONFIG [CHECKPOINT] --out PNG.
 
     Args:
         description: What the tool does.
         examples: Shown after the options.
-        frames: Default of ``--frames``.
-        frames_help: What ``--frames`` means.
+        columns: See :func:`add_layout`.
+        width: Likewise.
     """
     parser = make_parser(description, examples)
     add_video(parser)
     add_model(parser)
     add_picture(parser)
-    parser.add_argument(
-        "--frames",
-        type=positive,
-        default=frames,
-        metavar="N",
-        help=f"{frames_help} (default: %(default)s)",
-    )
-    add_layout(parser)
+    add_layout(parser, columns, width)
     add_frame_range(parser)
     add_untrained(parser)
     return parser
@@ -360,67 +353,24 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="F.json", help="JSON to write")
 
 
-def add_layout(parser: argparse.ArgumentParser, columns: int = 5, width: int = 280) -> None:
+def add_layout(parser: argparse.ArgumentParser, columns: int | None, width: int) -> None:
     """Add ``--columns`` and ``--width`` of the pictures on a sheet.
 
     Args:
         parser: The parser.
-        columns: Default number of pictures in a row.
+        columns: Default number of pictures in a row; None for the method's own.
         width: Default width of a picture in pixels.
     """
-    parser.add_argument(
-        "--columns",
-        type=positive,
-        default=columns,
-        metavar="N",
-        help="pictures in a row (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--width",
-        type=positive,
-        default=width,
-        metavar="PIXELS",
-        help="width of each picture (default: %(default)s)",
-    )
+    add_option(parser, "--columns", positive, "N", "pictures in a row", columns)
+    add_option(parser, "--width", positive, "PIXELS", "width of each picture", width)
 
 
 def add_frame_range(parser: argparse.ArgumentParser) -> None:
     """Add ``--start``, ``--end`` and ``--stride``; that the end comes last, the reader checks."""
-    parser.add_argument(
-        "--start",
-        type=whole,
-        default=0,
-        metavar="N",
-        help="first frame, counted from 0 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--end",
-        type=positive,
-        metavar="N",
-        help="frame to stop before (default: the end of the video)",
-    )
-    parser.add_argument(
-        "--stride",
-        type=positive,
-        default=1,
-        metavar="N",
-        help="take every N-th frame (default: %(default)s)",
-    )
-
-
-def add_key_frame(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add ``--at``, the frame that the picture is about, for :func:`frame_at`.
-
-    Args:
-        parser: The parser.
-        what: What the frame is for this tool, for the help.
-    """
-    parser.add_argument(
-        "--at",
-        type=whole,
-        metavar="N",
-        help=f"{what}, counted from 0 among the frames that are read (default: the middle one)",
-    )
+    add_option(parser, "--start", whole, "N", "first frame, counted from 0", 0)
+    end = "frame to stop before (default: the end of the video)"
+    add_option(parser, "--end", positive, "N", end)
+    add_option(parser, "--stride", positive, "N", "take every N-th frame", 1)
 
 
 def add_score_thr(
@@ -452,45 +402,18 @@ def read_settings(texts: Iterable[str]) -> dict:
     return parser.parse_args(["--settings", *texts]).settings
 
 
-def open_model(args: argparse.Namespace, kind: type | None = None):
+def open_model(args: argparse.Namespace):
     """The model of a command line that has :func:`add_model` and :func:`add_untrained`.
 
-    Args:
-        args: The command line.
-        kind: The class of models that the tool shows something of; None for any.
-
     Returns:
-        nn.Module: A video segmentor, see :func:`build_video_segmentor`.
+        nn.Module: A video segmentor.
 
     Raises:
-        ValueError: If it is of another class.
         FileNotFoundError, CheckpointError: See :func:`build_video_segmentor`.
     """
     from mmvis_plugin.apis import build_video_segmentor
 
     settings = read_settings(args.cfg_options)
-    model = build_video_segmentor(
+    return build_video_segmentor(
         args.config, args.checkpoint, args.device, settings, not args.untrained
     )
-    if kind is not None and not isinstance(model, kind):
-        raise ValueError(
-            f"{args.config}: this shows {kind.__name__}, but the model is a {type(model).__name__}"
-        )
-    return model
-
-
-def frame_at(number: int | None, num_frames: int) -> int:
-    """The frame that ``--at`` asks for, by default the middle one.
-
-    Args:
-        number: What ``--at`` says, None for nothing.
-        num_frames: Length of the video.
-
-    Raises:
-        ValueError: If the video has no such frame.
-    """
-    if number is None:
-        return num_frames // 2
-    if not 0 <= number < num_frames:
-        raise ValueError(f"--at {number}: the video has frames 0 to {num_frames - 1}")
-    return number

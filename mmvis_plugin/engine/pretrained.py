@@ -17,6 +17,8 @@ from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from mmvis_plugin.checkpoint import CheckpointError, is_url, load_checkpoint_safely
 
+LEAST_SHARE = 0.5  # of a model's weights that load_from has, whatever their shapes
+
 
 @dataclass
 class Fit:
@@ -27,21 +29,35 @@ class Fit:
         place: Name of the module in the model; empty for the model itself.
         loaded: Weights of the module that the file has.
         reshaped: Weights of the module that the file has in another shape.
-        total: Number of the module's weights.
+        missing: Weights of the module that the file has not.
     """
 
     source: str
     place: str
     loaded: list[str]
     reshaped: list[str]
-    total: int
+    missing: list[str]
+
+    @property
+    def total(self) -> int:
+        """Number of the module's weights."""
+        return len(self.loaded) + len(self.reshaped) + len(self.missing)
 
     def __str__(self) -> str:
         place = f" of {self.place}" if self.place else ""
         text = f"Loaded {len(self.loaded)} of {self.total} weights{place} from {self.source}"
-        if not self.reshaped:
-            return text
-        return f"{text}; not loaded, since their shapes differ: {', '.join(self.reshaped)}"
+        if self.missing:
+            parts = Counter(part_of(name.removeprefix(f"{self.place}.")) for name in self.missing)
+            lacking = ", ".join(f"{count} of {part}" for part, count in parts.items())
+            text += f"; the file lacks {len(self.missing)}: {lacking}"
+        if self.reshaped:
+            text += f"; not loaded, since their shapes differ: {', '.join(self.reshaped)}"
+        return text
+
+
+def part_of(name: str) -> str:
+    """The part of a model that a weight belongs to."""
+    return name.partition(".")[0]
 
 
 def fits_of(model: nn.Module, load_from: str | None) -> list[Fit]:
@@ -56,7 +72,8 @@ def fits_of(model: nn.Module, load_from: str | None) -> list[Fit]:
         except for names of model zoos and for modules that convert weights themselves.
 
     Raises:
-        CheckpointError: A file fits nothing; the message names the setting that takes it.
+        CheckpointError: A file fits nothing, and the message names the setting that takes it; or
+            ``load_from`` has less than half of the model's weights.
     """
     fits = []
     for place, module, init_cfg in _pretrained_modules(model):
@@ -77,6 +94,13 @@ def fits_of(model: nn.Module, load_from: str | None) -> list[Fit]:
         fit = _fit(model, weights, load_from, "")
         if not fit.loaded:
             raise CheckpointError(_no_fit(model, weights, load_from))
+        if len(fit.loaded) + len(fit.reshaped) < LEAST_SHARE * fit.total:
+            raise CheckpointError(
+                f"load_from: {load_from} is not for a {type(model).__name__}: it has "
+                f"{len(fit.loaded)} of the model's {fit.total} weights. To train with what fits, "
+                "give it to the parts that it fits: "
+                f"model.PART.init_cfg=dict(type='Pretrained', checkpoint=...)"
+            )
         fits.append(fit)
     return fits
 
@@ -117,8 +141,11 @@ def _fit(module: nn.Module, weights: dict[str, Tensor], source: str, place: str)
     # PyTorch itself adds the counters of old batch norms to what it loads.
     own = {n: value for n, value in copied.state_dict().items() if "num_batches_tracked" not in n}
     loaded = [name for name, value in own.items() if not value.is_meta]
-    full = [[f"{place}.{name}".lstrip(".") for name in names] for names in (loaded, reshaped)]
-    return Fit(source, place, *full, len(own))
+    missing = [name for name in own if name not in {*loaded, *reshaped}]
+    full = [
+        [f"{place}.{name}".lstrip(".") for name in names] for names in (loaded, reshaped, missing)
+    ]
+    return Fit(source, place, *full)
 
 
 def _no_fit(model: nn.Module, weights: dict[str, Tensor], source: str) -> str:

@@ -92,8 +92,8 @@ class VISRunner(Runner):
         raised = train_new_heads_fully(self.bare_model, built, self.fits)
         if raised:
             self.logger.info(
-                f"{len(raised)} parameters have another shape than in the weights, as heads for "
-                f"other classes do; they train at the full learning rate: {', '.join(raised)}"
+                f"{len(raised)} parameters have another shape than in the weights and start at "
+                f"random; they train at the full learning rate: {', '.join(raised)}"
             )
         self.logger.info(describe(self.bare_model, built))
         return built

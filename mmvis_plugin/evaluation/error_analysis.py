@@ -2,8 +2,8 @@
 
 After TIDE (Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV
 2020), which takes the errors of image detectors apart: at an IoU threshold t, every wrong
-prediction gets one kind; the cost of a kind is the AP gained if only its errors were mended. What
-follows for tracks is our reading; TIDE has no notion of time.
+prediction gets one kind; the cost of a kind is the AP gained if only its errors were corrected.
+What follows for tracks is our reading; TIDE has no notion of time.
 
 **Frame by frame.** A mask is *on* the annotated object that it overlaps most in its frame, if
 their IoU in that frame is at least 0.1, TIDE's threshold for background. It is a *right* mask of
@@ -26,7 +26,7 @@ this order, with IoU that of the whole tracks:
 ``duplicate``
     The object of its class that it overlaps most is another track's already, and the IoU is >= t
     or that other track is on the object in at least half of the frames in which this one is:
-    nothing but its removal mends it. (TIDE calls the second case a localisation error.)
+    only its removal corrects it. (TIDE calls the second case a localisation error.)
 ``linking``
     Right class, and the linked track has IoU >= t. One of three, by what is in the frames of wrong
     identity: ``split``, other tracks have the object (and this one is on no other object);
@@ -38,21 +38,21 @@ this order, with IoU that of the whole tracks:
 ``other``
     The track belongs to some object, but more than one thing is wrong, such as class and masks.
 ``missed``
-    An object that the protocol gives no track, and that no track mended as above takes.
+    An object that the protocol gives no track, and that no track corrected as above takes.
 
 A track belongs to an object if their IoU is >= 0.1 over the frames in which the track is present;
 for linking and segmentation it must belong to that object. (TIDE asks for that of the whole IoU,
 which would make background of the short piece of a split track.)
 
-**Mending** one kind, by falling score: a classification, linking, segmentation or other error is
-repaired for the object it overlaps most out of those that have no track yet and for which the
+**Correction** of one kind, by falling score: a classification, linking, segmentation or other error
+is repaired for the object it overlaps most out of those that have no track yet and for which the
 repair suffices. It gets that object's class, the linked or the segmented masks; an error of more
 than one thing gets the object's class and all its masks (TIDE removes it). It is removed if there
 is no such object, as are duplicate and background tracks. A missed object is added with its
 annotated masks and the median score of the right tracks of its class (of all right tracks if its
-class has none, 1 without any; TIDE takes the object away instead). The mended results go through
-the same protocol; gains of several kinds do not add up, and a gain can be slightly negative where
-removed tracks leave room for others.
+class has none, 1 without any; TIDE takes the object away instead). The corrected results go
+through the same protocol; gains of several kinds do not add up, and a gain can be slightly negative
+where removed tracks leave room for others.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class ErrorAnalysis:
         thresholds: (K,) IoU from which a track is right.
         ap: (K,) AP at each threshold.
         gains: By kind (:data:`ERROR_KINDS` and :data:`LINKING_KINDS`), (K,) AP gained if only the
-            errors of that kind were mended.
+            errors of that kind were corrected.
         counts: By kind, (K,) number of tracks, or of objects for ``missed``.
     """
 
@@ -164,21 +164,21 @@ def analyze_errors(
         ap[k] = mean_average_precision(videos, [(j.video.tracks, j.matched) for j in judged])
         missed_scores = _missed_scores(judged)
         for kind in _ALL_KINDS:
-            mended = [_mend(j, kind, missed_scores) for j in judged]
-            gains[kind][k] = mean_average_precision(videos, mended) - ap[k]
+            corrected = [_correct(j, kind, missed_scores) for j in judged]
+            gains[kind][k] = mean_average_precision(videos, corrected) - ap[k]
             counts[kind][k] = sum(_count(j, kind) for j in judged)
     return ErrorAnalysis(thresholds, ap, gains, counts)
 
 
-def mend_results(
+def correct_results(
     gt: GroundTruth | dict | str | PathLike,
     results: Mapping | Sequence[dict] | str | PathLike,
     kind: str,
     threshold: float = 0.5,
 ) -> list[dict]:
-    """Give the results with the errors of one kind mended, to look at or to score.
+    """Give the results with the errors of one kind corrected, to look at or to score.
 
-    The AP50 of ``mend_results(gt, results, kind, 0.5)`` is the one that :func:`analyze_errors`
+    The AP50 of ``correct_results(gt, results, kind, 0.5)`` is the one that :func:`analyze_errors`
     finds at the threshold 0.5.
 
     Args:
@@ -202,10 +202,11 @@ def mend_results(
     videos = measure_videos(gt, tracks)
     judged = [_judge(video, threshold) for video in videos.values()]
     missed_scores = _missed_scores(judged)
+    corrected = (_correct(j, kind, missed_scores)[0] for j in judged)
     return [
         entry
-        for id_, j in zip(videos, judged, strict=True)
-        for entry in _entries(id_, j.video, _mend(j, kind, missed_scores)[0], list(gt.categories))
+        for (id_, video), tracks in zip(videos.items(), corrected, strict=True)
+        for entry in _entries(id_, video, tracks, list(gt.categories))
     ]
 
 
@@ -214,7 +215,7 @@ def _check_thresholds(thresholds: np.ndarray) -> None:
         raise ValueError(f"thresholds must be in (0, 1], got {thresholds.tolist()}")
 
 
-# --- kinds of errors and their mending ------------------------------------------------------------
+# --- kinds of errors and their correction ---------------------------------------------------------
 
 
 class _Judged(NamedTuple):
@@ -286,7 +287,7 @@ def _count(judged: _Judged, kind: str) -> int:
 
 
 def _repairs(judged: _Judged, kind: str) -> list[tuple[int, int]]:
-    """Pairs of track and object that mending this kind makes, best score first."""
+    """Pairs of track and object that the correction of a kind makes, best score first."""
     video, threshold = judged.video, judged.threshold
     if kind == "classification":
         possible = _reclassifiable(video, threshold)
@@ -322,10 +323,10 @@ def _missed_scores(judged: list[_Judged]) -> Callable[[int], float]:
     return lambda class_: medians.get(class_, default)
 
 
-def _mend(
+def _correct(
     judged: _Judged, kind: str, missed_score: Callable[[int], float]
 ) -> tuple[TrackSet, np.ndarray]:
-    """Mend the errors of one kind.
+    """Correct the errors of one kind.
 
     Returns:
         tuple: The tracks, and the column that each is matched to, (N,).
@@ -356,13 +357,13 @@ def _mend(
     classes = np.concatenate([classes[kept], video.classes[missed]])
     sources = np.concatenate([sources[kept], annotated_rows(video, missed)])
     best = best_tracks(scores, classes)
-    mended = TrackSet(
+    corrected = TrackSet(
         scores[best],
         classes[best],
         sources[best],
         whole_ious(video.areas, video.inter, sources[best]),
     )
-    return mended, match_tracks(video, mended, judged.threshold)
+    return corrected, match_tracks(video, corrected, judged.threshold)
 
 
 def _entries(

@@ -22,7 +22,7 @@ RIGHT_MASK_IOU = 0.5
 
 
 class TrackSet(NamedTuple):
-    """Predicted tracks of a video, or mended ones, by falling score."""
+    """Predicted tracks of a video, or corrected ones, by falling score."""
 
     scores: np.ndarray  # (N,)
     classes: np.ndarray  # (N,) index of the category

@@ -250,7 +250,9 @@ def test_checkpoint_of_another_model_is_refused(config, tmp_path):
     with pytest.raises(CheckpointError, match=r"other\.pth does not fit .*lacks 1 .*score"):
         build_video_segmentor(config, path, "cpu")
     torch.save({"state_dict": {"score": torch.zeros(2)}, "meta": meta}, path)
-    with pytest.raises(CheckpointError, match="does not fit .*size mismatch for score"):
+    with pytest.raises(
+        CheckpointError, match=r"does not fit .*score is \[2\] in it and \[\] in the model\. Use"
+    ):
         build_video_segmentor(config, path, "cpu")
 
 

@@ -95,6 +95,20 @@ def test_load_from_that_fits_nothing_names_the_setting_that_takes_it(weights):
         fits_of(Segmentor(detector_cfg=pretrained(weights)), None)
 
 
+def test_load_from_of_another_method_is_refused_or_named(tmp_path):
+    """Below half of the weights it is refused; above, the log says which parts get nothing."""
+    path = str(tmp_path / "other.pth")
+    state = Segmentor().state_dict()
+    del state["track.weight"], state["track.bias"]
+    torch.save(dict(state_dict=state), path)
+    (fit,) = fits_of(Segmentor(), path)
+    assert str(fit) == f"Loaded 6 of 8 weights from {path}; the file lacks 2: 2 of track"
+    backbone = {name: state[name] for name in state if "backbone" in name}
+    torch.save(dict(state_dict=backbone), path)
+    with pytest.raises(CheckpointError, match="is not for a Segmentor: it has 2 of the model's 8"):
+        fits_of(Segmentor(), path)
+
+
 OPTIMIZER = dict(
     optimizer=dict(type="SGD", lr=0.1, weight_decay=0.01),
     paramwise_cfg=dict(custom_keys=dict(detector=dict(lr_mult=0.1), track=dict(lr_mult=2))),

@@ -11,11 +11,11 @@ from mmvis_plugin.evaluation import (
     ERROR_KINDS,
     LINKING_KINDS,
     analyze_errors,
+    correct_results,
     evaluate_tracking,
     evaluate_ytvis,
     load_ground_truth,
     load_results,
-    mend_results,
 )
 
 ALL_KINDS = (*ERROR_KINDS, *LINKING_KINDS)
@@ -37,8 +37,8 @@ def test_gains_are_those_of_scoring_the_mended_results(case, seed):
     for k, figure in ((0, "AP50"), (5, "AP75")):
         assert analysis.ap[k] == pytest.approx(stats[figure], abs=1e-12)
         for kind in ALL_KINDS:
-            mended = mend_results(gt, results, kind, analysis.thresholds[k])
-            gain = evaluate_ytvis(gt, mended)[figure] - stats[figure]
+            corrected = correct_results(gt, results, kind, analysis.thresholds[k])
+            gain = evaluate_ytvis(gt, corrected)[figure] - stats[figure]
             assert analysis.gains[kind][k] == pytest.approx(gain, abs=1e-12), (kind, figure)
 
 
@@ -205,7 +205,7 @@ PLANTED = [
 
 @pytest.mark.parametrize(("plant", "kind", "number"), PLANTED, ids=[p[0].__name__ for p in PLANTED])
 def test_planted_errors_are_their_own_bar(plant, kind, number):
-    """All that is lost comes back by mending that kind, and nothing by mending another."""
+    """All that is lost comes back by correcting that kind, and nothing by correcting another."""
     gt, results = clean()
     plant(gt, results)
     analysis = analyze_errors(gt, results, thresholds=[0.55])  # half a track is wrong
@@ -289,11 +289,11 @@ def test_missed_object_gets_the_median_score_of_the_right_tracks_of_its_class():
     crowd["category_id"] = 1
     gt["annotations"].append(crowd)
     results.append(dict(results[4], category_id=1, score=0.1))
-    mended = mend_results(gt, results, "missed")
-    mended = [entry for entry in mended if entry["score"] != 0.1]
-    added = [entry for entry in mended if entry["video_id"] == 1 and entry["category_id"] == 1]
+    corrected = correct_results(gt, results, "missed")
+    corrected = [entry for entry in corrected if entry["score"] != 0.1]
+    added = [entry for entry in corrected if entry["video_id"] == 1 and entry["category_id"] == 1]
     assert sorted(entry["score"] for entry in added) == [0.2, 0.4]  # 0.2, 0.4, 0.8 are right
-    assert len(mended) == 8
+    assert len(corrected) == 8
 
 
 def test_one_track_of_several_is_repaired():
@@ -301,10 +301,10 @@ def test_one_track_of_several_is_repaired():
     gt, results = clean()
     results[0]["category_id"] = 2
     results.append(dict(results[0], score=0.95))
-    mended = mend_results(gt, results, "classification")
+    corrected = correct_results(gt, results, "classification")
     of_first_lane = [
         entry["score"]
-        for entry in mended
+        for entry in corrected
         if entry["video_id"] == 1 and entry["segmentations"][0] == results[0]["segmentations"][0]
     ]
     assert of_first_lane == [0.95]
@@ -316,7 +316,7 @@ def test_track_of_the_wrong_class_is_removed_if_its_object_has_another():
     analysis = analyze_errors(gt, results)
     assert (analysis.counts["classification"] == 1).all()
     assert analysis.gains["classification"] == pytest.approx(1 - analysis.ap)
-    scores = [entry["score"] for entry in mend_results(gt, results, "classification")]
+    scores = [entry["score"] for entry in correct_results(gt, results, "classification")]
     assert len(scores) == 8 and 0.95 not in scores
 
 
@@ -344,7 +344,7 @@ def test_crowds_are_no_objects():
     assert not analyze_errors(gt, results).counts["missed"].any()
 
 
-# --- whatever goes wrong, mending everything leaves nothing ---------------------------------------
+# --- whatever goes wrong, correcting everything leaves nothing ------------------------------------
 
 
 @st.composite
@@ -383,9 +383,9 @@ def test_mending_all_kinds_in_turn_leaves_no_error(case, threshold):
     gt, results = case
     for _ in range(2):
         for kind in ("duplicate", "classification", "linking", "segmentation", "other"):
-            results = mend_results(gt, results, kind, threshold)
+            results = correct_results(gt, results, kind, threshold)
     for kind in ("duplicate", "background", "missed"):
-        results = mend_results(gt, results, kind, threshold)
+        results = correct_results(gt, results, kind, threshold)
     analysis = analyze_errors(gt, results, [threshold])
     assert {kind: int(n[0]) for kind, n in analysis.counts.items() if n[0]} == {}
     assert analysis.ap[0] == pytest.approx(1)
@@ -410,7 +410,7 @@ def test_no_results():
     analysis = analyze_errors(gt, [])
     assert not analysis.ap.any()
     assert (analysis.counts["missed"] == 8).all() and (analysis.gains["missed"] == 1).all()
-    assert [entry["score"] for entry in mend_results(gt, [], "missed")] == [1.0] * 8
+    assert [entry["score"] for entry in correct_results(gt, [], "missed")] == [1.0] * 8
 
 
 def test_class_without_objects_and_video_without_anything():
@@ -425,11 +425,11 @@ def test_class_without_objects_and_video_without_anything():
 def test_bad_input_is_named():
     gt, results = clean()
     with pytest.raises(ValueError, match="unknown kind 'typo'; choose from classification"):
-        mend_results(gt, results, "typo")
+        correct_results(gt, results, "typo")
     with pytest.raises(ValueError, match=r"thresholds must be in \(0, 1\], got \[0.5, 1.5\]"):
         analyze_errors(gt, results, [0.5, 1.5])
     with pytest.raises(ValueError, match="thresholds must be"):
-        mend_results(gt, results, "linking", 0.0)
+        correct_results(gt, results, "linking", 0.0)
     with pytest.raises(ValueError, match="thresholds must be"):
         analyze_errors(gt, results, [])
     with pytest.raises(ValueError, match="no annotations"):

@@ -78,13 +78,6 @@ def test_settings_are_read_as_mmengine_reads_them(capsys):
     assert "'model'" in refusal(capsys, add, "--cfg-options", "model")
 
 
-def test_the_frame_in_the_middle_is_the_default():
-    assert command_line.frame_at(None, 7) == 3
-    assert command_line.frame_at(0, 7) == 0
-    with pytest.raises(ValueError, match="0 to 6"):
-        command_line.frame_at(7, 7)
-
-
 def raised(main, **options):
     with pytest.raises(SystemExit) as stop:
         command_line.run(main, **options)

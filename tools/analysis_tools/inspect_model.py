@@ -24,41 +24,20 @@ EXAMPLES = """examples:
       --out prototypes.png --at 40 --frames 8 --columns 8
 """
 # Passed on where they are given: the method has its own defaults.
-OPTIONS = {"frames": "count", "instances": "instances", "channel": "channel", "score": "score_thr"}
+OPTIONS = dict(frames="count", instances="instances", channel="channel", score_thr="score_thr")
 
 
 def parse_args():
-    parser = command_line.make_parser(__doc__, EXAMPLES)
-    command_line.add_video(parser)
-    command_line.add_model(parser)
-    command_line.add_picture(parser)
-    command_line.add_layout(parser)
-    command_line.add_frame_range(parser)
-    command_line.add_untrained(parser)
-    command_line.add_key_frame(parser, "frame to look at")
-    number = dict(type=command_line.positive, metavar="N")
-    parser.add_argument("--frames", **number, help="frames of the clip or window to show, about 4")
-    parser.add_argument(
-        "--instances",
-        **number,
-        help="maximum number of instances, tracklets or queries to show, about 5",
-    )
-    command_line.add_option(
-        parser,
-        "--channel",
-        command_line.whole,
-        "N",
-        "channel of the features of MaskProp and EfficientVIS, counted from 0; without "
-        "it, their norm",
-    )
-    parser.add_argument(
-        "--score-thr",
-        dest="score",
-        type=command_line.score,
-        metavar="SCORE",
-        help="minimum score of MaskProp's instances, otherwise 0.3",
-    )
-    parser.set_defaults(columns=None)
+    parser = command_line.picture_parser(__doc__, EXAMPLES, None, 280)
+    whole, positive, score = command_line.whole, command_line.positive, command_line.score
+    for name, kind, metavar, what in (
+        ("--at", whole, "N", "frame to look at, counted from 0 among those read; else the middle"),
+        ("--frames", positive, "N", "frames of the clip or window to show, about 4"),
+        ("--instances", positive, "N", "maximum number of instances or queries to show, about 5"),
+        ("--channel", whole, "N", "feature channel to show, from 0; without it, their norm"),
+        ("--score-thr", score, "SCORE", "minimum score of MaskProp's instances, otherwise 0.3"),
+    ):
+        command_line.add_option(parser, name, kind, metavar, what)
     return parser.parse_args()
 
 
@@ -75,7 +54,9 @@ def main() -> None:
     options = {name: getattr(args, option) for option, name in OPTIONS.items()}
     options = {name: value for name, value in options.items() if value is not None}
     with open_whole_video(args.video, start=args.start, end=args.end, stride=args.stride) as reader:
-        at = command_line.frame_at(args.at, reader.num_frames)
+        at = reader.num_frames // 2 if args.at is None else args.at
+        if at >= reader.num_frames:
+            raise ValueError(f"--at {at}: the video has frames 0 to {reader.num_frames - 1}")
         found = inspect_model(model, reader, at, **options)
     resized = {
         number: contact_sheet.resize_picture(frame.image, args.width)

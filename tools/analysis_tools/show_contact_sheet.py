@@ -15,9 +15,9 @@ EXAMPLES = """examples:
 
 
 def parse_args():
-    parser = command_line.picture_parser(
-        __doc__, EXAMPLES, 12, "frames on the sheet, evenly over the video"
-    )
+    parser = command_line.picture_parser(__doc__, EXAMPLES, 4, 400)
+    frames = "frames on the sheet, evenly over the video"
+    command_line.add_option(parser, "--frames", command_line.positive, "N", frames, 12)
     command_line.add_score_thr(parser)
     command_line.add_option(
         parser,
@@ -27,7 +27,6 @@ def parse_args():
         "draw the paths of tracks over the last N frames of the video, not the sheet; 0 for none",
         0,
     )
-    parser.set_defaults(columns=4, width=400)
     return parser.parse_args()
 
 
