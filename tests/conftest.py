@@ -9,6 +9,9 @@ SWITCH = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 def pytest_addoption(parser):
     parser.addoption(
+        "--all-configs", action="store_true", help="test_configs.py predicts and trains with all"
+    )
+    parser.addoption(
         "--kills", type=int, default=3, help="how often test_kills.py kills a training"
     )
     parser.addoption(

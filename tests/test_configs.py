@@ -1,6 +1,8 @@
 """Every config file: it is named, documented and wired by the conventions; its own model, data,
-optimizer and metrics build, and it does a training step and predicts a video, at a small input."""
+optimizer and metrics build. Those that together make every choice of all do a training step and
+predict a video, at a small input; with ``--all-configs`` all do."""
 
+import copy
 import json
 import math
 import re
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from config_choices import cover
 from mmdet.datasets import CocoDataset
 from mmdet.models.tracking_heads import Mask2FormerTrackHead
 from mmdet.registry import MODELS
@@ -38,26 +41,12 @@ def load(path):
     return Config.fromfile(path, import_custom_modules=False)
 
 
-def model_key(cfg):
-    return json.dumps(cfg.model, sort_keys=True, default=str)
-
-
-def find_configs():
-    """All config files, those with the same model one after another."""
-    files = [p for p in sorted((ROOT / "configs").rglob("*.py")) if "_base_" not in p.parts]
-    keys = {}
-    for path in files:
-        try:
-            keys[path] = model_key(load(path))
-        except Exception:
-            keys[path] = ""  # it fails in its own test
-    first = {}
-    for path in files:
-        first.setdefault(keys[path], path)
-    return sorted(files, key=lambda path: (first[keys[path]], path)), keys
-
-
-CONFIGS, MODEL_KEYS = find_configs()
+LOADED = {
+    path: load(path)
+    for path in sorted((ROOT / "configs").rglob("*.py"))
+    if "_base_" not in path.parts
+}
+CONFIGS = list(LOADED)
 
 
 def method_folder(config):
@@ -76,7 +65,7 @@ def one_of_each_method():
     """For each video model, with each kind of detector, the config with the smallest backbone."""
     chosen = {}
     for path in sorted(CONFIGS, key=lambda p: int(re.search(r"_[a-z]+(\d+)", p.stem)[1])):
-        model = json.loads(MODEL_KEYS[path] or "{}")
+        model = LOADED[path].model
         detector = model.get("detector", {})
         if issubclass(MODELS.get(model.get("type", "")) or object, VideoSegmentor):
             chosen.setdefault((model["type"], detector.get("type")), path)
@@ -143,7 +132,7 @@ def test_metafile_names_every_config(path):
 
 @each(CONFIGS)
 def test_pretrained_weights_are_https_urls_or_shipped(path):
-    cfg = load(path)
+    cfg = LOADED[path]
     assert not re.search(r"(torchvision|open-mmlab)://", json.dumps(cfg.to_dict(), default=str))
     weights = pretrained_weights(cfg)
     if path.stem.endswith("_shapes"):
@@ -157,7 +146,7 @@ def test_pretrained_weights_are_https_urls_or_shipped(path):
 @each([path for path in CONFIGS if not path.stem.endswith("_shapes")])
 def test_benchmark_configs_read_the_files_of_their_dataset(path):
     """Trains and validates on the two parts of the training JSON and tests on the official one."""
-    cfg = load(path)
+    cfg = LOADED[path]
     name = path.stem.split("_")[-1]
     ours = dict(dataset_configs(cfg))
     if any(dataset["type"] == "COCOClips" for dataset in ours.values()):
@@ -242,7 +231,7 @@ def small(tiny_videos, tmp_path):
     """Function: a config file's config on the tiny videos; its model starts at random."""
 
     def read(path):
-        cfg = load(path)
+        cfg = copy.deepcopy(LOADED[path])
         remove_pretrained(cfg)
         for name, dataset in dataset_configs(cfg):
             of_coco = dataset["type"] == "COCOClips"
@@ -262,7 +251,8 @@ def small(tiny_videos, tmp_path):
                 dataset = cfg[f"{name}_dataloader"].dataset
                 cfg[f"{name}_evaluator"].ann_file = f"{dataset.data_root}/{dataset.ann_file}"
         for loader in DATALOADERS:
-            batch_size = min(cfg[loader].batch_size, 2)
+            # Batches are the shapes configs' business: the others are slow enough.
+            batch_size = min(cfg[loader].batch_size, 2 if path.stem.endswith("_shapes") else 1)
             cfg[loader].update(batch_size=batch_size, num_workers=0, persistent_workers=False)
         cfg.work_dir = str(tmp_path / "work")
         cfg.experiment_name = cfg.visualizer.name = str(tmp_path)
@@ -286,30 +276,31 @@ def put_in_place(dataset, videos, split, folder):
             link.symlink_to(target)
 
 
-@pytest.fixture(scope="module")
-def built():
-    """Function: the model of a config, built once for configs that follow each other."""
-    last = dict(key=None, model=None)
+def initialized(cfg):
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    return model
 
-    def build(cfg):
-        key = model_key(cfg)
-        if key != last["key"]:
-            last.update(key=None, model=None)  # two large ones need not fit into memory
-            torch.manual_seed(0)
-            model = MODELS.build(cfg.model)
-            model.init_weights()
-            last.update(key=key, model=model)
-        return last["model"]
 
-    return build
+def without_memory(cfg):
+    """The model of a config with shapes only, no weights."""
+    # Swin reads its drop path rates back from a tensor.
+    reads_tensors = any(node.get("type") == "SwinTransformer" for node in nodes(cfg.model))
+    with torch.device("cpu" if reads_tensors else "meta"):
+        return MODELS.build(cfg.model)
 
 
 @pytest.fixture
-def runner_of(built, monkeypatch):
+def runner_of(monkeypatch):
     """Function: the Runner of a config, all of it built."""
 
-    def build(cfg):
-        monkeypatch.setattr(Runner, "build_model", lambda self, model: built(cfg))
+    def build(cfg, build_model=initialized):
+        monkeypatch.setattr(Runner, "build_model", lambda self, model: build_model(cfg))
+        # It would move the model to a device.
+        monkeypatch.setattr(Runner, "wrap_model", lambda self, wrapper, model: model)
+        for slow in ("_log_env", "dump_config"):
+            monkeypatch.setattr(Runner, slow, lambda self, *args: None)
         runner = Runner.from_cfg(cfg)
         runner._train_loop = runner.build_train_loop(cfg.train_cfg)
         runner._val_loop = runner.build_val_loop(cfg.val_cfg)
@@ -418,8 +409,8 @@ def check_tracked_frames(frames, num_classes):
 
 
 @each(CONFIGS)
-def test_predicts_and_trains(path, small, runner_of):
-    runner = runner_of(small(path))
+def test_builds_and_loads_data(path, small, runner_of):
+    runner = runner_of(small(path), without_memory)
     classes = runner.train_dataloader.dataset.metainfo["classes"]
     heads = [
         node[key]
@@ -428,14 +419,24 @@ def test_predicts_and_trains(path, small, runner_of):
         if key in node
     ]
     assert set(heads) == {len(classes)}
+    assert next(iter(runner.train_dataloader))
+    assert next(iter(runner.test_dataloader))
 
+
+def pytest_generate_tests(metafunc):
+    if metafunc.function is test_predicts_and_trains:
+        paths = CONFIGS if metafunc.config.getoption("all_configs") else cover(LOADED)
+        metafunc.parametrize("path", paths, ids=lambda path: path.stem)
+
+
+def test_predicts_and_trains(path, small, runner_of):
+    runner = runner_of(small(path))
     frames, metrics = predict_video(runner)
     assert metrics and all(math.isfinite(value) for value in metrics.values())
     if isinstance(runner.model, VideoSegmentor):
-        check_tracked_frames(frames, len(classes))
+        check_tracked_frames(frames, len(runner.val_dataloader.dataset.metainfo["classes"]))
     else:
         assert len(frames) == NUM_FRAMES and any(len(frame.pred_instances) for frame in frames)
-    assert next(iter(runner.test_dataloader))
     train_step(runner)
 
 
