@@ -1,6 +1,7 @@
 # Every target does the set-up it needs; `make help` lists them. Settings, on the command line:
 #   PYTHON  the interpreter to start from (default: the first Python 3.10-3.12 on the PATH)
 #   VENV    the environment to make and use
+#   JOBS    how many processes test
 VENV ?= .venv
 OPENMMLAB ?= requirements/openmmlab.txt
 SUPPORTED = import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))
@@ -47,9 +48,10 @@ quickstart: setup $(DATA)/valid.json  ## train MaskProp, score it, paint its tra
 web: setup  ## a page that segments uploaded videos: http://127.0.0.1:7860
 	$(PY) demo/web_demo.py
 
-# Two threads: more gain nothing on the tests' small inputs.
-test: setup  ## all tests, on CPU
-	OMP_NUM_THREADS=2 CUDA_VISIBLE_DEVICES= $(PY) -m pytest -q tests
+# One thread for each process: more gain little on the tests' small inputs.
+JOBS ?= 2
+test: setup  ## all tests, on CPU, in JOBS processes (2)
+	OMP_NUM_THREADS=1 CUDA_VISIBLE_DEVICES= $(PY) -m pytest -q -n $(JOBS) --dist worksteal tests
 
 test-gpu: setup  ## the tests that need a GPU
 	$(PY) -m pytest -q tests/test_cuda.py

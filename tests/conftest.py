@@ -1,5 +1,6 @@
 import logging
 import os
+import signal
 
 import pytest
 from mmengine.logging import MMLogger
@@ -20,6 +21,12 @@ def pytest_addoption(parser):
     parser.addoption(
         "--malformed-first", type=int, default=0, help="number of its first case, a seed"
     )
+
+
+def pytest_configure():
+    """Programs that tests start and interrupt inherit what a shell or ``nohup`` ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

@@ -57,7 +57,7 @@ def adversarial_config(toy_config):
     ("option", "message"),
     [
         ("model.discriminator=None", "^error: .* ToySegmentor .* but model.discriminator is None"),
-        ("optim_wrapper.optimizer.lr=1e-4", "^error: .*; got .*'optimizer'"),
+        ("optim_wrapper.optimizer.lr=1e-4", "^error: .* optim_wrapper.optimizer.lr: nothing reads"),
     ],
 )
 def test_optimizers_that_do_not_fit_are_told_in_one_line(
