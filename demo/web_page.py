@@ -14,6 +14,9 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_upload_folder
 from gradio_client.utils import is_http_url_like
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.status import HTTP_507_INSUFFICIENT_STORAGE
 from web_limits import MEGABYTE, Limits, ModelChoice, RequestError, require_room
 from web_requests import TABLE, ModelCache, Outcome, segment_upload
 
@@ -41,6 +44,29 @@ def without_addresses(move_to_cache: Callable) -> Callable:
         return await move_to_cache(path)
 
     return move
+
+
+class RefuseWhenFull:
+    """Middleware that refuses uploads while the server keeps as many files as it may.
+
+    Args:
+        app: What answers all other requests.
+        folder: Where uploads and results are kept.
+        limits: Bounds on them.
+    """
+
+    def __init__(self, app: Callable, folder: Path, limits: Limits):
+        self._app, self._folder, self._limits = app, folder, limits
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith("/upload"):
+            try:
+                require_room(self._folder, self._limits)
+            except RequestError as error:
+                refusal = PlainTextResponse(str(error), HTTP_507_INSUFFICIENT_STORAGE)
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 def build_page(
@@ -151,6 +177,7 @@ def launch(
         server_name=host,
         server_port=port,
         max_file_size=int(limits.megabytes * MEGABYTE),
+        app_kwargs={"middleware": [Middleware(RefuseWhenFull, Path(get_upload_folder()), limits)]},
         share=False,
         ssr_mode=False,
         enable_monitoring=False,

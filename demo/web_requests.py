@@ -201,7 +201,9 @@ def check_upload(path: Path, limits: Limits) -> None:
             if stream is None:
                 raise RequestError("There is no video in this file.")
             seconds = (container.duration or 0) / av.time_base
-            num_pixels = stream.width * stream.height if stream.codec_context else 0
+            # FFmpeg gives no size where it is more than max_pixels.
+            size_fits = 0 < stream.width * stream.height <= limits.pixels
+            known = stream.codec_context is not None  # otherwise the reader says what is missing
             num_frames = stream.frames or count_packets(container, stream, limits.frames + 1)
     except av.error.FFmpegError as error:
         raise RequestError(
@@ -210,7 +212,7 @@ def check_upload(path: Path, limits: Limits) -> None:
         ) from error
     if seconds > limits.seconds or num_frames > limits.frames:
         raise too_long(limits)
-    if num_pixels > limits.pixels:
+    if known and not size_fits:
         raise too_large(limits)
 
 
@@ -225,7 +227,9 @@ def count_packets(container, stream, most: int) -> int:
 
 
 def too_large(limits: Limits) -> RequestError:
-    return RequestError(f"The picture is too large: {limits} are allowed here.")
+    return RequestError(
+        f"The picture is too large, or its size is not known: {limits} are allowed here."
+    )
 
 
 def too_long(limits: Limits) -> RequestError:

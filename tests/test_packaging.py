@@ -351,6 +351,17 @@ class TestPublishWeights:
         torch.save({"model": {}}, checkpoint)
         with pytest.raises(ValueError, match="no state_dict and no meta"):
             self.publish(checkpoint, tmp_path / "small.pth")
+        for state, meta, message in (
+            ({"a": [1.0]}, {}, "'a' of its state_dict is a list, not a tensor under"),
+            ({7: torch.ones(1)}, {}, "7 of its state_dict is a Tensor"),
+            ({}, {"iter": "x"}, "iter in its meta is not of type int"),
+            ({}, {"cfg": 5}, "cfg in its meta is not of type str"),
+        ):
+            torch.save({"state_dict": state, "meta": meta}, checkpoint)
+            with pytest.raises(ValueError, match=f"^{checkpoint}: {message}"):
+                self.publish(checkpoint, tmp_path / "small.pth")
+        torch.save({"state_dict": {}, "meta": {"cfg": "model = dict("}}, checkpoint)
+        assert self.publish(checkpoint, tmp_path / "small.pth")["file"] == "small.pth"
 
     def test_metrics_of_the_newest_test_run(self, tmp_path):
         for stamp, ap in (("20250101_000000", 0.1), ("20250102_000000", 0.4)):

@@ -221,6 +221,20 @@ class TestPrivacy:
         left = {path.name for path in files_in(server.cache) if "damaged" in path.name}
         assert left == {"damaged.mp4"}
 
+    def test_uploads_are_refused_while_the_disk_is_full(self, server, video, tmp_path):
+        """Also those that are never segmented."""
+        filler = server.cache / "filler"
+        with filler.open("wb") as file:
+            file.truncate(int(LIMITS.stored * web_limits.MEGABYTE) + 1)
+        before = set(files_in(server.cache))
+        try:
+            with pytest.raises(Exception, match="507|try again later"):
+                segment(server.client(tmp_path), video)
+            assert set(files_in(server.cache)) == before
+        finally:
+            filler.unlink()
+        assert segment(server.client(tmp_path), video)[0].startswith("24 frames")
+
     def test_files_go_when_their_time_is_over(self, server, first, monkeypatch):
         web_demo.remove_old_files(server.cache, 3600)
         assert all(path.exists() for path in first[1])

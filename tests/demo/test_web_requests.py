@@ -3,6 +3,7 @@ import io
 import json
 import threading
 import time
+from fractions import Fraction
 
 import av
 import cv2
@@ -11,6 +12,7 @@ import pytest
 import web_limits
 import web_requests as web
 from fake_segmentor import make_frame, write_file, write_inputs
+from PIL import Image
 
 from mmvis_plugin.apis import VideoReader, VideoWriter, VISInferencer
 
@@ -164,6 +166,24 @@ class TestRefusals:
     )
     def test_too_much_by_the_header(self, video, models, folder, limits, message):
         refused(message, video, models, folder, limits)
+
+    @pytest.mark.parametrize("told", [16000, 64])
+    def test_a_huge_picture_in_a_small_file(self, models, folder, tmp_path, told):
+        """Decoded, it would take 768 MB; also where the file's header has another size."""
+        path = tmp_path / "huge.mov"
+        picture = io.BytesIO()
+        Image.new("1", (16000, 16000)).save(picture, "PNG")
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("png", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 16000, 16000, "rgb24"
+            packet = av.Packet(picture.getvalue())
+            packet.stream, packet.pts, packet.dts = stream, 0, 0
+            packet.time_base = Fraction(1, 10)
+            container.mux(packet)
+        written, size = path.read_bytes(), (16000).to_bytes(2, "big")
+        where = written.index(2 * size, written.index(b"stsd"))
+        path.write_bytes(written[:where] + 2 * told.to_bytes(2, "big") + written[where + 4 :])
+        refused("picture is too large, or its size is not known", path, models, folder)
 
     def test_just_within_the_limits(self, video):
         web.check_upload(video, web_limits.Limits(seconds=1.2, frames=12, pixels=90 * 70))

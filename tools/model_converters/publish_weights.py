@@ -124,6 +124,7 @@ def publish(
     if missing:
         raise ValueError(f"{src} has no {' and no '.join(missing)}: not a training checkpoint")
     meta = checkpoint["meta"]
+    require_types(src, checkpoint["state_dict"], meta)
     trained_only = tuple(f"{part}." for part in training_only_parts(model_type(meta)))
     weights = {
         "meta": {"dataset_meta": meta.get("dataset_meta") or {}},
@@ -150,7 +151,7 @@ def publish(
             "versions": {
                 "mmvis_plugin": mmvis_plugin.__version__,
                 # MMEngine puts the commit of the working directory behind its version.
-                "mmengine": re.sub(r"[0-9a-f]{40}$", "", meta.get("mmengine_version", "")),
+                "mmengine": re.sub(r"[0-9a-f]{40}$", "", meta.get("mmengine_version") or ""),
                 "torch": torch.__version__,
             },
             **provenance,
@@ -159,9 +160,32 @@ def publish(
     return record
 
 
+def require_types(src: Path, weights: dict, meta: dict[str, Any]) -> None:
+    """Make sure that a checkpoint has tensors under names, and what the record takes from its meta.
+
+    Raises:
+        ValueError: It has anything else.
+    """
+    import torch
+
+    for name, value in weights.items():
+        if not (isinstance(name, str) and isinstance(value, torch.Tensor)):
+            kind = type(value).__name__
+            raise ValueError(
+                f"{src}: {name!r} of its state_dict is a {kind}, not a tensor under a name"
+            )
+    for key, kind in (("iter", int), ("seed", int), ("cfg", str), ("mmengine_version", str)):
+        if not isinstance(meta.get(key), kind | None):
+            raise ValueError(f"{src}: {key} in its meta is not of type {kind.__name__}")
+
+
 def model_type(meta: dict[str, Any]) -> str | None:
     """The ``model.type`` in the config that a checkpoint holds as text, which is not executed."""
-    for statement in ast.parse(meta.get("cfg") or "").body:
+    try:
+        config = ast.parse(meta.get("cfg") or "")
+    except (SyntaxError, ValueError):
+        return None
+    for statement in config.body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "model":
             for argument in getattr(statement.value, "keywords", ()):
                 if argument.arg == "type" and isinstance(argument.value, ast.Constant):
