@@ -1,10 +1,8 @@
 """Pictures of a dataset: its videos with their tracks, its training clips, its statistics."""
 
-import argparse
 import os
-import sys
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
@@ -16,16 +14,13 @@ from mmdet.registry import DATASETS
 from mmengine.registry import DATA_SAMPLERS, init_default_scope
 from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
-from tqdm import tqdm
 
 from mmvis_plugin.config import load_config
-from mmvis_plugin.datasets import YTVISDataset
-from mmvis_plugin.evaluation import GroundTruth, load_results
-from mmvis_plugin.evaluation.tracks import Video
+from mmvis_plugin.evaluation import load_ground_truth, load_results
 from mmvis_plugin.files import write_picture
 from mmvis_plugin.video import VideoWriter
 from mmvis_plugin.visualization import TrackVisualizer
-from mmvis_plugin.visualization.contact_sheet import Section, contact_sheet, resize_frame, spread
+from mmvis_plugin.visualization.contact_sheet import Section, contact_sheet, resize_frame
 from mmvis_plugin.visualization.timeline import figure_pixels
 
 SIZE_LIMITS = (128, 256)  # between small, medium and large tracks, in pixels a side
@@ -44,12 +39,11 @@ def name_videos(infos: list[dict], images: Path) -> list[str]:
     return names
 
 
-def choose_videos(infos: list[dict], names: list[str], wanted: list[str]) -> list[int]:
-    """Indices of the videos of these ids, names or last parts of a name; 'all' for all."""
-    if wanted == ["all"]:
-        return list(range(len(infos)))
-    chosen = []
-    for text in wanted:
+def choose_videos(infos: list[dict], images: Path, wanted: list[str]) -> list[tuple[str, dict]]:
+    """Videos of these ids, names or last parts of a name, or 'all', each with a name for files."""
+    names = name_videos(infos, images)
+    chosen = range(len(infos)) if wanted == ["all"] else []
+    for text in wanted if wanted != ["all"] else []:
         found = [
             i
             for i, (info, name) in enumerate(zip(infos, names, strict=True))
@@ -60,7 +54,11 @@ def choose_videos(infos: list[dict], names: list[str], wanted: list[str]) -> lis
             known = ", ".join(f"{info['video_id']} ({name})" for info, name in pairs)
             raise ValueError(f"there is no video of id or name {text}; the first are {known}")
         chosen += found
-    return list(dict.fromkeys(chosen))
+    counts = Counter(names)
+    return [
+        (names[i].replace("/", "_") + f"_{infos[i]['video_id']}" * (counts[names[i]] > 1), infos[i])
+        for i in dict.fromkeys(chosen)
+    ]
 
 
 def annotated_instances(info: dict) -> list[InstanceData]:
@@ -81,7 +79,7 @@ def annotated_instances(info: dict) -> list[InstanceData]:
 
 def require_frames(infos: list[dict], images: Path) -> None:
     """Make sure that there are frames before anything slow begins: the first of each video."""
-    if not images.is_dir():
+    if infos and not images.is_dir():
         raise ValueError(f"{images}: no such folder; --images is the folder of the frames")
     for info in infos:
         path = info["images"][0]["img_path"]
@@ -92,16 +90,11 @@ def require_frames(infos: list[dict], images: Path) -> None:
             )
 
 
-def load_tracks(path: Path, infos: list[dict], metainfo: dict) -> dict[int, list[tuple]]:
+def load_tracks(path: Path, metainfo: dict) -> dict[int, list[tuple]]:
     """Results by video id: each track with its label, best score first."""
-    videos = {}
-    for info in infos:
-        first = info["images"][0]
-        videos[info["video_id"]] = Video(first["height"], first["width"], info["video_length"])
     labels = {category: label for label, category in enumerate(metainfo["category_ids"])}
-    categories = dict(zip(labels, metainfo["classes"], strict=True))
     by_video = defaultdict(list)
-    tracks = load_results(path, GroundTruth(videos, categories, tracks={}, tags={}))
+    tracks = load_results(path, load_ground_truth(metainfo["annotations"]))
     for (video_id, category), found in tracks.items():
         by_video[video_id] += [(labels[category], track) for track in found]
     for found in by_video.values():
@@ -140,7 +133,7 @@ def draw_frames(
     info: dict,
     instances: list[InstanceData],
     visualizer: TrackVisualizer,
-    frames: list[int],
+    frames: Sequence[int],
     width: int,
 ) -> Iterator[np.ndarray]:
     """Pictures (H, width, 3), uint8 BGR, of some frames of a video."""
@@ -317,58 +310,3 @@ def _as_instances(truth: InstanceData) -> InstanceData:
         instances_id=truth.instances_ids.numpy(),
         masks=[mask_utils.encode(np.asfortranarray(mask, np.uint8)) for mask in masks],
     )
-
-
-def browse(args: argparse.Namespace) -> None:
-    """Draw videos of a dataset or plot its statistics, as browse_ytvis.py does.
-
-    Args:
-        args: Its command line.
-
-    Raises:
-        ValueError, OSError: What is asked for cannot be read or drawn; says where.
-    """
-    images = args.images or args.ann_file.parent
-    dataset = YTVISDataset(
-        ann_file=str(args.ann_file),
-        data_prefix=dict(img_path=str(images)),
-        test_mode=True,
-        check_frames="none",
-    )
-    infos = [dataset.get_data_info(i) for i in range(len(dataset))]
-    chosen, names = [], []
-    if args.videos:
-        names = name_videos(infos, images)
-        chosen = choose_videos(infos, names, args.videos)
-        require_frames([infos[i] for i in chosen], images)
-    args.out.mkdir(parents=True, exist_ok=True)
-    if args.stats:
-        stats = statistics(infos, dataset.metainfo["classes"])
-        plot_statistics(stats, args.out / "statistics.png")
-        print(describe(stats))
-        print(f"wrote {args.out / 'statistics.png'}")
-    if not chosen:
-        return
-    results = load_tracks(args.results, infos, dataset.metainfo) if args.results else None
-    visualizer = TrackVisualizer(dataset.metainfo["classes"], args.score_thr)
-    for i in tqdm(chosen, unit="video"):
-        info, name = infos[i], names[i].replace("/", "_")
-        if names.count(names[i]) > 1:
-            name += f"_{info['video_id']}"
-        if results is None:
-            instances = annotated_instances(info)
-        else:
-            instances = result_instances(info, results.get(info["video_id"], []))
-        frames, width = list(range(info["video_length"])), args.width
-        if args.mp4:
-            width = width or info["images"][0]["width"]
-            path = args.out / f"{name}.mp4"
-            pictures = draw_frames(info, instances, visualizer, frames, width)
-            write_mp4(pictures, path, args.fps)
-        else:
-            frames = spread(len(frames), args.frames)
-            path = args.out / f"{name}.png"
-            pictures = draw_frames(info, instances, visualizer, frames, width or 400)
-            sheet = Section(list(pictures), [str(frame) for frame in frames])
-            write_picture(contact_sheet([sheet], args.columns), path)
-        tqdm.write(f"wrote {path}", file=sys.stdout)

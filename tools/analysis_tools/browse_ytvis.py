@@ -19,6 +19,7 @@ from command_line import (
     existing,
     make_parser,
     positive,
+    progress,
     read_settings,
     run,
 )
@@ -87,7 +88,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mmvis_plugin.apis.browsing import browse, draw_clips
+    from mmvis_plugin.apis.browsing import draw_clips
 
     if args.ann_file:
         browse(args)
@@ -96,6 +97,59 @@ def main() -> None:
         clips = draw_clips(args.config, settings, args.out, args.clips, args.columns, width)
         for path in clips:
             print(f"wrote {path}")
+
+
+def browse(args: argparse.Namespace) -> None:
+    """Draw videos of a dataset and plot its statistics."""
+    from mmvis_plugin.apis import browsing
+    from mmvis_plugin.datasets import YTVISDataset
+
+    images = args.images or args.ann_file.parent
+    dataset = YTVISDataset(
+        ann_file=str(args.ann_file),
+        data_prefix=dict(img_path=str(images)),
+        test_mode=True,
+        check_frames="none",
+    )
+    infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+    chosen = browsing.choose_videos(infos, images, args.videos or [])
+    browsing.require_frames([info for _, info in chosen], images)
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.stats:
+        stats = browsing.statistics(infos, dataset.metainfo["classes"])
+        browsing.plot_statistics(stats, args.out / "statistics.png")
+        print(browsing.describe(stats))
+        print(f"wrote {args.out / 'statistics.png'}")
+    if chosen:
+        draw_videos(args, chosen, dataset.metainfo)
+
+
+def draw_videos(args: argparse.Namespace, chosen: list[tuple[str, dict]], metainfo: dict) -> None:
+    """Write a sheet or an MP4 of each video, by the name of its file."""
+    from mmvis_plugin.apis import browsing
+    from mmvis_plugin.files import write_picture
+    from mmvis_plugin.visualization import TrackVisualizer
+    from mmvis_plugin.visualization.contact_sheet import Section, contact_sheet, spread
+
+    results = browsing.load_tracks(args.results, metainfo) if args.results else None
+    visualizer = TrackVisualizer(metainfo["classes"], args.score_thr)
+    for name, info in progress(chosen, "video"):
+        if results is None:
+            instances = browsing.annotated_instances(info)
+        else:
+            instances = browsing.result_instances(info, results.get(info["video_id"], []))
+        path = args.out / f"{name}{'.mp4' if args.mp4 else '.png'}"
+        if args.mp4:
+            frames, width = range(info["video_length"]), args.width or info["images"][0]["width"]
+        else:
+            frames, width = spread(info["video_length"], args.frames), args.width or 400
+        pictures = browsing.draw_frames(info, instances, visualizer, frames, width)
+        if args.mp4:
+            browsing.write_mp4(pictures, path, args.fps)
+        else:
+            sheet = Section(list(pictures), [str(frame) for frame in frames])
+            write_picture(contact_sheet([sheet], args.columns), path)
+        print(f"wrote {path}")
 
 
 if __name__ == "__main__":
