@@ -72,14 +72,13 @@ def test_positions_are_not_rounded_under_bfloat16_autocast():
     frames = torch.randn(1, 1, 8, 6, 150)
     masks = torch.zeros(1, 6, 150)
     masks[:, :, 140:] = torch.linspace(0, 1, 10)
-    maps, first = torch.ones(1, 9, 6, 150), torch.tensor([0])
+    maps = torch.ones(1, 9, 6, 150)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         offsets = head.motion_offsets(frames[:, 0], frames)
-        moved = head._sample(maps, offsets, masks, first, first)
+        moved = head._sample(maps, offsets, masks[None])
     assert offsets.dtype == torch.bfloat16
-    torch.testing.assert_close(
-        moved, head._sample(maps, offsets.float(), masks, first, first), rtol=0, atol=1e-6
-    )
+    exact = head._sample(maps, offsets.float(), masks[None])
+    torch.testing.assert_close(moved, exact, rtol=0, atol=1e-6)
 
 
 def test_without_instances_nothing_is_computed(monkeypatch):

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -18,13 +17,6 @@ from mmvis_plugin.visualization.contact_sheet import GAP, caption_size, resize_f
 from mmvis_plugin.visualization.labels import text_height
 
 HEIGHT, WIDTH = 24, 32
-
-
-@pytest.mark.parametrize("name", ["check_ytvis", "browse_ytvis"])
-def test_help_has_an_example(tool, capsys, name):
-    with suppress(SystemExit):
-        tool(f"analysis_tools/{name}", "--help")
-    assert f"  python tools/analysis_tools/{name}.py " in capsys.readouterr().out
 
 
 def test_bad_arguments_are_refused(tool, tmp_path, capsys):
@@ -82,12 +74,6 @@ def test_check_prints_all_errors_and_fails(tool, copy_of_shapes, tmp_path, capsy
     assert written["num_errors"] == 2
     assert all(p["message"] in "\n".join(lines) for p in written["problems"])
     assert any(p["frame"] == frame and "the box is" in p["message"] for p in written["problems"])
-
-
-def test_check_of_a_missing_file(tool, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stop:
-        tool("analysis_tools/check_ytvis", tmp_path / "gone.json")
-    assert stop.value.code == 2 and "gone.json" in capsys.readouterr().err
 
 
 def test_report_of_a_check_that_cannot_be_written(tool, shapes, tmp_path, capsys, monkeypatch):

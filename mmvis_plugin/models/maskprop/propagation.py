@@ -180,39 +180,38 @@ class PropagationHead(BaseModule):
         taps = torch.einsum("c,cdij->ijd", weight, self.deform.weight).flatten(0, 1)
         maps = F.conv2d(key, taps[:, :, None, None])  # (K, k^2, H, W)
         slots = _slots(clip_inds, len(key))
-        propagated = self._sample(maps, offsets, masks, clip_inds, slots)
+        num_slots = int(slots.max()) + 1
+
+        def by_clip(values: Tensor, absent: float) -> Tensor:  # (N, ...) to (K, S, ...)
+            padded = values.new_full((len(key), num_slots, *values.shape[1:]), absent)
+            padded[clip_inds, slots] = values
+            return padded
+
+        propagated = self._sample(maps, offsets, by_clip(masks, 0))[clip_inds, :, slots]
         scene = torch.einsum("c,ktchw->kthw", weight, frames)
         logits = propagated + scene[clip_inds]
         if self.competition == "sigmoid":
             return attention.sigmoid() * logits + self.predict.bias
         logits = at_least_float32(logits + self.predict.bias)
-        shares = logits - self._rivals(logits, clip_inds, slots, len(key))[clip_inds]
+        shares = logits - self._rivals(by_clip(logits, -torch.inf))[clip_inds]
         return _logit_of(F.logsigmoid(attention) + shares)
 
-    def _rivals(self, logits: Tensor, clip_inds: Tensor, slots: Tensor, num_clips: int) -> Tensor:
+    def _rivals(self, logits: Tensor) -> Tensor:
         """Denominators of the softmax over the instances of each clip, as logarithms.
 
         Args:
-            logits: (N, T, H, W) z_i.
-            clip_inds: (N,).
-            slots: (N,) place of each instance in its clip.
-            num_clips: K.
+            logits: (K, S, T, H, W) z_i of the S places of each clip, -inf where one is empty.
 
         Returns:
             (K, T, H, W).
         """
-        num_slots = int(slots.max()) + 1
-        padded = logits.new_full((num_clips, num_slots, *logits.shape[1:]), -torch.inf)
-        padded[clip_inds, slots] = logits
         if self.competition == "softmax_or_none":
-            padded = torch.cat([padded, torch.zeros_like(padded[:, :1])], dim=1)
+            logits = torch.cat([logits, torch.zeros_like(logits[:, :1])], dim=1)
         # A clip without instances has no denominator, and none is asked for.
-        has_any = torch.isfinite(padded).any(1, keepdim=True)
-        return torch.where(has_any, padded, torch.zeros_like(padded)).logsumexp(1)
+        has_any = torch.isfinite(logits).any(1, keepdim=True)
+        return torch.where(has_any, logits, torch.zeros_like(logits)).logsumexp(1)
 
-    def _sample(
-        self, maps: Tensor, offsets: Tensor, masks: Tensor, clip_inds: Tensor, slots: Tensor
-    ) -> Tensor:
+    def _sample(self, maps: Tensor, offsets: Tensor, masks: Tensor) -> Tensor:
         """``sum_k (M_i s_k)(p + p_k + o_k)``, bilinearly, zero outside.
 
         The instances of a clip share the sampling grids, so they are the channels of one call.
@@ -220,18 +219,14 @@ class PropagationHead(BaseModule):
         Args:
             maps: (K, k^2, H, W) s_k.
             offsets: (K, T, 2k^2, H, W) in cells, y before x for each tap.
-            masks: (N, H, W).
-            clip_inds: (N,).
-            slots: (N,) place of each instance in its clip.
+            masks: (K, S, H, W) M_i of the S places of each clip, 0 where one is empty.
 
         Returns:
-            (N, T, H, W).
+            (K, T, S, H, W).
         """
-        num_clips, num_taps, height, width = maps.shape
+        num_clips, num_taps = maps.shape[:2]
         num_frames = offsets.shape[1]
-        padded = masks.new_zeros(num_clips, int(slots.max()) + 1, height, width)
-        padded[clip_inds, slots] = masks
-        instances = padded[:, None] * maps[:, :, None]  # (K, k^2, S, H, W), S slots
+        instances = masks[:, None] * maps[:, :, None]  # (K, k^2, S, H, W)
         instances = instances[:, None].expand(-1, num_frames, -1, -1, -1, -1)
         # Positions would be rounded to half a cell by 16 bits.
         offsets = at_least_float32(offsets).unflatten(2, (num_taps, 2))
@@ -239,8 +234,7 @@ class PropagationHead(BaseModule):
         sampled = F.grid_sample(
             instances.flatten(0, 2).float(), grid.flatten(0, 2).float(), align_corners=False
         )
-        sampled = sampled.unflatten(0, (num_clips, num_frames, num_taps)).sum(2)
-        return sampled[clip_inds, :, slots]
+        return sampled.unflatten(0, (num_clips, num_frames, num_taps)).sum(2)
 
     def propagated_features(self, key: Tensor, frames: Tensor, masks: Tensor) -> Tensor:
         """g^i_{t,t+d} itself, in the paper's order of steps, to look at (slides, Figure 5).
