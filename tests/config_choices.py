@@ -40,13 +40,13 @@ def cover(configs):
     made = {path: choices(cfg) for path, cfg in configs.items()}
     missing, chosen = set().union(*made.values()), []
     while missing:
-        best = max(configs, key=lambda path: len(made[path] & missing) / _effort(path))
+        best = max(configs, key=lambda path: len(made[path] & missing) / effort(path))
         chosen.append(best)
         missing -= made[best]
     return sorted(chosen)
 
 
-def _effort(path):
+def effort(path):
     """How long a config takes, roughly: the depth of its backbone; small ones are for shapes."""
-    depth = re.search(r"_[a-z]+(\d+)", path.stem)
+    depth = re.search(r"_[rx](\d+)", path.stem)
     return int(depth[1] if depth else 200) * (1 if path.stem.endswith("_shapes") else 10)

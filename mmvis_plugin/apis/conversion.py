@@ -22,6 +22,7 @@ from mmvis_plugin.models.code_base import CodeBase, Conversion
 CODE_BASES = {
     "stmask": "mmvis_plugin.models.stmask.released:STMASK",
     "seqformer": "mmvis_plugin.models.mssts.released:SEQFORMER",
+    "minvis": "mmvis_plugin.models.minvis.released:MINVIS",
     "deformable_detr": "mmvis_plugin.models.mssts.released:DEFORMABLE_DETR",
     "queryinst": "mmvis_plugin.models.efficientvis.released:QUERYINST",
 }

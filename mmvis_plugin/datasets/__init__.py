@@ -1,5 +1,10 @@
 from .coco_clips import COCOClips
-from .samplers import FrameIndex, InfiniteKeyFrameSampler, KeyFrameSampler
+from .samplers import (
+    FrameIndex,
+    InfiniteKeyFrameSampler,
+    InfiniteVideoSampler,
+    KeyFrameSampler,
+)
 from .transforms import CenteredClipSample, ClipSample, LoadFrame, LoadImageClip, SampleKeyFrame
 from .youtube_vis import DatasetError, YTVISDataset
 
@@ -10,6 +15,7 @@ __all__ = [
     "DatasetError",
     "FrameIndex",
     "InfiniteKeyFrameSampler",
+    "InfiniteVideoSampler",
     "KeyFrameSampler",
     "LoadFrame",
     "LoadImageClip",

@@ -1,6 +1,6 @@
-"""Samplers that visit every frame that has an object once an epoch, as key frame."""
+"""Samplers that choose videos, their key frames and the seeds of the samples."""
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator, Sequence, Sized
 from itertools import islice
 
 import numpy as np
@@ -60,7 +60,7 @@ class KeyFrameSampler(Sampler):
         self.seed = sync_random_seed() if seed is None else seed
         self.shuffle = shuffle
         self.epoch = 0
-        self.key_frames = collect_key_frames(dataset)
+        self.key_frames = self._collect(dataset)
         if not len(self.key_frames):
             raise ValueError("the dataset has no frame with an object to train on")
 
@@ -76,7 +76,15 @@ class KeyFrameSampler(Sampler):
         order = rng.permutation(count) if self.shuffle else np.arange(count)
         padded = np.resize(order, len(self) * self.world_size)
         for i in padded[self.rank :: self.world_size]:
-            yield FrameIndex(*self.key_frames[i], seeds[i])
+            yield self._index(i, int(seeds[i]))
+
+    def _collect(self, dataset: Sized) -> Sequence:
+        """What an epoch visits, one entry a sample."""
+        return collect_key_frames(dataset)
+
+    def _index(self, i: int, seed: int) -> FrameIndex:
+        """The sample of an entry."""
+        return FrameIndex(*self.key_frames[i], seed)
 
     def __len__(self) -> int:
         """Number of samples of this process in an epoch."""
@@ -115,6 +123,59 @@ class InfiniteKeyFrameSampler(KeyFrameSampler):
 
     def set_epoch(self, epoch: int) -> None:
         """Do nothing: there is one endless iteration, epochs pass inside it."""
+
+
+@DATA_SAMPLERS.register_module()
+class InfiniteVideoSampler(InfiniteKeyFrameSampler):
+    """Visit every video once an epoch, with one of its frames drawn at random as key frame.
+
+    Long videos do not come more often than short ones, and frames without an object are drawn too.
+
+    Source: MinVIS (Huang et al., NeurIPS 2022): a training sample is a video, of which one frame is
+    drawn. Sec. 4.3 of the paper trains on a part of the frames.
+
+    Args:
+        dataset (Sized): :class:`YTVISDataset`, or a wrapper of it.
+        frame_ratio (float): Part of each video's frames that are ever drawn, in (0, 1]; see
+            :func:`frames_to_draw`. Defaults to 1.0: all.
+        **kwargs: ``seed`` and ``shuffle``, as of :class:`KeyFrameSampler`.
+
+    Raises:
+        ValueError: If the ratio is out of range.
+    """
+
+    def __init__(self, dataset: Sized, frame_ratio: float = 1.0, **kwargs) -> None:
+        if not 0 < frame_ratio <= 1:
+            raise ValueError(f"frame_ratio must be in (0, 1], got {frame_ratio}")
+        self.frame_ratio = frame_ratio
+        super().__init__(dataset, **kwargs)
+
+    def _collect(self, dataset: Sized) -> list[np.ndarray]:
+        lengths = [dataset.get_data_info(i)["video_length"] for i in range(len(dataset))]
+        return [frames_to_draw(length, self.frame_ratio) for length in lengths]
+
+    def _index(self, i: int, seed: int) -> FrameIndex:
+        frames = self.key_frames[i]
+        return FrameIndex(i, frames[seed % len(frames)], seed)
+
+
+def frames_to_draw(video_length: int, ratio: float) -> np.ndarray:
+    """The frames of a video that make up a part of it.
+
+    Source: the setting ``SAMPLING_FRAME_RATIO`` of MinVIS: ``max(round(ratio * video_length), 1)``
+    frames, evenly spaced from the first one; the middle one if it is only one.
+
+    Args:
+        video_length (int): Number of frames.
+        ratio (float): In (0, 1].
+
+    Returns:
+        np.ndarray: int64, frame indices, ascending.
+    """
+    count = max(round(ratio * video_length), 1)
+    if count == 1:
+        return np.array([video_length // 2])
+    return np.linspace(0, video_length, count, endpoint=False).astype(np.int64)
 
 
 def collect_key_frames(dataset: Sized) -> np.ndarray:

@@ -17,6 +17,7 @@ from .efficientvis import (
 )
 from .layers import AgnosticRPNHead, Float32DeformConv2dPack, Float32RoIExtractor
 from .maskprop import ClipTracker, FlowPropagation, MaskProp, MaskRefiner, PropagationHead
+from .minvis import MinVIS, MinVISHead
 from .mmdet_vis import StreamingMask2FormerVideo, StreamingMaskTrackRCNN
 from .mssts import (
     MSSTSVIS,
@@ -75,6 +76,8 @@ __all__ = [
     "MaskProp",
     "MaskPrototypes",
     "MaskRefiner",
+    "MinVIS",
+    "MinVISHead",
     "MobileNetAppearance",
     "OCSORTLinker",
     "PropagationHead",

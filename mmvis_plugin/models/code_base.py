@@ -102,3 +102,49 @@ class CodeBase:
 def _calculate(term: re.Match) -> str:
     a, b = int(term[1]), int(term[3])
     return str({"+": a + b, "-": a - b, "/": a // max(b, 1)}[term[2]])
+
+
+# --- Swin Transformers ------------------------------------------------------------------------
+
+
+def swin_renames(theirs: str, ours: str) -> list[tuple[str, str]]:
+    """How the keys of the authors' Swin Transformer become those of MMDetection's.
+
+    The normalisations of its outputs are left to the code base, which may not use all of them.
+
+    Args:
+        theirs: Regular expression of what comes before the keys there, without groups.
+        ours: What comes before them here.
+    """
+    wb, block = "(weight|bias)", rf"{ours}stages.\1.\2"
+    return [
+        (rf"{theirs}patch_embed\.proj\.{wb}", rf"{ours}patch_embed.projection.\1"),
+        (rf"{theirs}(patch_embed\.norm\.{wb})", rf"{ours}\1"),
+        (rf"{theirs}layers\.(\d)\.(blocks\.\d+\.norm\d\.{wb})", block),
+        (rf"{theirs}layers\.(\d)\.(blocks\.\d+\.attn)\.(.+)", rf"{block}.w_msa.\3"),
+        (rf"{theirs}layers\.(\d)\.(blocks\.\d+)\.mlp\.fc1\.{wb}", rf"{block}.ffn.layers.0.0.\3"),
+        (rf"{theirs}layers\.(\d)\.(blocks\.\d+)\.mlp\.fc2\.{wb}", rf"{block}.ffn.layers.1.\3"),
+        (rf"{theirs}layers\.(\d)\.(downsample\..+)", block),
+    ]
+
+
+def with_reordered_patches(source: Mapping[str, Tensor], name: str) -> Prepared:
+    """Give the merged patches of a Swin Transformer MMDetection's order; see :class:`CodeBase`."""
+    merging = re.compile(r".*\blayers\.\d\.downsample\..+")
+    return {k: reorder_patches(x) if merging.match(k) else x for k, x in source.items()}, {}
+
+
+def reorder_patches(tensor: Tensor) -> Tensor:
+    """Weights over 2 x 2 merged tokens of Swin in MMDetection's order.
+
+    Swin's authors put the four tokens one after another, column by column, each with its channels;
+    MMDetection puts the channels one after another, each with its four tokens row by row.
+
+    Args:
+        tensor: (..., 4C).
+
+    Returns:
+        (..., 4C).
+    """
+    tokens = tensor.unflatten(-1, (2, 2, -1))  # column, row, channel
+    return tokens.movedim(-1, -3).transpose(-1, -2).flatten(-3)

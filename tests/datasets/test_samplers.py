@@ -12,10 +12,12 @@ from ytvis_content import annotation, box_mask, compressed, small_content, video
 from mmvis_plugin.datasets import (
     FrameIndex,
     InfiniteKeyFrameSampler,
+    InfiniteVideoSampler,
     KeyFrameSampler,
     YTVISDataset,
     samplers,
 )
+from mmvis_plugin.datasets.samplers import frames_to_draw
 
 KEY_FRAMES = [(0, 0), (0, 2), (0, 3), (1, 1), (1, 2)]
 
@@ -149,6 +151,54 @@ def test_infinite_sampler_runs_through_epochs_and_skips(root, monkeypatch, world
             assert got == expected[skipped:]
     with pytest.raises(ValueError, match="negative"):
         endless[0].skip(-1)
+
+
+@pytest.mark.parametrize(
+    ("length", "ratio", "frames"),
+    [
+        (36, 0.1, [0, 9, 18, 27]),
+        (36, 0.05, [0, 18]),
+        (36, 0.01, [18]),
+        (20, 0.1, [0, 10]),
+        (7, 0.5, [0, 1, 3, 5]),
+        (1, 0.1, [0]),
+        (4, 1.0, [0, 1, 2, 3]),
+    ],
+)
+def test_frames_of_a_part_of_a_video(length, ratio, frames):
+    assert frames_to_draw(length, ratio).tolist() == frames
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_every_video_once_an_epoch_with_frames_of_a_part_of_it(tmp_path, monkeypatch, world_size):
+    mask = compressed(box_mask(1, 1, 3, 3))
+    lengths = [20, 3, 40, 8]
+    content = dict(
+        categories=[dict(id=1, name="thing")],
+        videos=[video(i, length) for i, length in enumerate(lengths)],
+        # Of the first video only frame 5 has an object.
+        annotations=[annotation(0, 0, 1, [mask if t == 5 else None for t in range(20)])]
+        + [annotation(i, i, 1, [mask] * length) for i, length in enumerate(lengths) if i],
+    )
+    write_content(tmp_path, content)
+    dataset = DATASETS.build(config(tmp_path))
+    parts = ranks(
+        monkeypatch, world_size, lambda: InfiniteVideoSampler(dataset, frame_ratio=0.1, seed=0)
+    )
+    share = [frames(islice(sampler, 100 * len(sampler))) for sampler in parts]
+    epochs = [[part[e * len(parts[0]) :][: len(parts[0])] for part in share] for e in range(100)]
+    for epoch in epochs:
+        assert sorted(i for part in epoch for i, _ in part) == [0, 1, 2, 3]
+    drawn = {i: {f for part in share for v, f in part if v == i} for i in range(4)}
+    assert drawn == {0: {0, 10}, 1: {1}, 2: {0, 10, 20, 30}, 3: {4}}
+    # Of all frames, too, and a resumed run goes on as it would have.
+    (sampler, *_) = ranks(monkeypatch, world_size, lambda: InfiniteVideoSampler(dataset, seed=0))
+    whole = [(int(i), i.frame, i.seed) for i in islice(sampler, 300)]
+    assert {f for v, f, _ in whole if v == 1} == {0, 1, 2}
+    sampler.skip(7)
+    assert [(int(i), i.frame, i.seed) for i in islice(sampler, 293)] == whole[7:]
+    with pytest.raises(ValueError, match=r"frame_ratio must be in \(0, 1\], got 10"):
+        InfiniteVideoSampler(dataset, frame_ratio=10)
 
 
 def loader(root, sampler, num_workers):

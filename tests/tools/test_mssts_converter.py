@@ -16,7 +16,8 @@ from seqformer_original import Layout, ResNeXt, Swin, linear, released_layout
 from torch import nn
 
 from mmvis_plugin.apis.conversion import build_model, convert, fit
-from mmvis_plugin.models.mssts.released import SEQFORMER, reorder_patches
+from mmvis_plugin.models.code_base import reorder_patches
+from mmvis_plugin.models.mssts.released import SEQFORMER
 from mmvis_plugin.ytvis import categories
 
 ROOT = Path(__file__).resolve().parents[2]

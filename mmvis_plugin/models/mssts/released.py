@@ -13,7 +13,7 @@ from torch import Tensor
 from mmvis_plugin.checkpoint import CheckpointError
 from mmvis_plugin.ytvis.categories import YTVIS19, YTVIS21
 
-from ..code_base import CodeBase, Prepared
+from ..code_base import CodeBase, Prepared, swin_renames, with_reordered_patches
 
 WB = r"(weight|bias)"
 RESNET = r"((?:conv|bn)1\.\w+|layer\d\.\d+\..+)"
@@ -35,24 +35,7 @@ def prepare_seqformer(source: Mapping[str, Tensor], name: str) -> Prepared:
                 f"{name}: {key} is not the same as {twin}, as it is in SeqFormer; a model that "
                 "refines boxes with other layers than it predicts them with has no place in ours"
             )
-    merging = re.compile(r"detr\.backbone\.0\.body\.layers\..*\.downsample\..+")
-    return {k: reorder_patches(x) if merging.match(k) else x for k, x in source.items()}, {}
-
-
-def reorder_patches(tensor: Tensor) -> Tensor:
-    """Weights over 2 x 2 merged tokens of Swin in MMDetection's order.
-
-    Swin's authors put the four tokens one after another, column by column, each with its channels;
-    MMDetection puts the channels one after another, each with its four tokens row by row.
-
-    Args:
-        tensor: (..., 4C).
-
-    Returns:
-        (..., 4C).
-    """
-    tokens = tensor.unflatten(-1, (2, 2, -1))  # column, row, channel
-    return tokens.movedim(-1, -3).transpose(-1, -2).flatten(-3)
+    return with_reordered_patches(source, name)
 
 
 def neck_biases(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -77,22 +60,8 @@ SEQFORMER = CodeBase(
     ),
     renames=[
         (rf"detr\.backbone\.0\.body\.{RESNET}", r"backbone.\1"),
-        (rf"{THEIR_SWIN}patch_embed\.proj\.{WB}", r"backbone.patch_embed.projection.\1"),
-        (rf"{THEIR_SWIN}(patch_embed\.norm|norm[1-3])\.{WB}", r"backbone.\1.\2"),
-        (rf"{THEIR_SWIN}layers\.(\d)\.(blocks\.\d+\.norm\d\.{WB})", r"backbone.stages.\1.\2"),
-        (
-            rf"{THEIR_SWIN}layers\.(\d)\.(blocks\.\d+\.attn)\.(.+)",
-            r"backbone.stages.\1.\2.w_msa.\3",
-        ),
-        (
-            rf"{THEIR_SWIN}layers\.(\d)\.(blocks\.\d+)\.mlp\.fc1\.{WB}",
-            r"backbone.stages.\1.\2.ffn.layers.0.0.\3",
-        ),
-        (
-            rf"{THEIR_SWIN}layers\.(\d)\.(blocks\.\d+)\.mlp\.fc2\.{WB}",
-            r"backbone.stages.\1.\2.ffn.layers.1.\3",
-        ),
-        (rf"{THEIR_SWIN}layers\.(\d)\.(downsample\..+)", r"backbone.stages.\1.\2"),
+        *swin_renames(THEIR_SWIN, "backbone."),
+        (rf"{THEIR_SWIN}(norm[1-3]\.{WB})", r"backbone.\1"),
         (rf"detr\.input_proj\.([0-2])\.0\.{WB}", r"neck.convs.\1.conv.\2"),
         (rf"detr\.input_proj\.([0-2])\.1\.{WB}", r"neck.convs.\1.gn.\2"),
         (rf"detr\.input_proj\.3\.0\.{WB}", r"neck.extra_convs.0.conv.\1"),

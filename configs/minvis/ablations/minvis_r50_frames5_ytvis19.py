@@ -1,0 +1,4 @@
+# Trained on 5 % of the frames of each video.
+_base_ = "../minvis_r50_ytvis19.py"
+
+train_dataloader = dict(sampler=dict(frame_ratio=0.05))
