@@ -6,7 +6,8 @@ Metrics", 2008. Masks are compared by their IoU, frame by frame and class by cla
 annotations are objects like any other; a mask without pixels is no mask.
 
 Scores play no part: a track of score 0.01 counts as much as one of 0.99. Results with a hundred
-guesses a video should be scored above a threshold.
+guesses a video should be scored above a threshold. Only where a method has written a track once for
+each of several classes, the class with the highest score counts.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def evaluate_tracking(
     """
     hota, clear = _metrics()
     gt, tracks = load_tracks(gt, results)
+    tracks = without_other_classes(tracks)
     hotas, counts = {}, {}
     for key, chosen, annotated, length in by_video_and_class(gt, tracks, score_threshold, progress):
         sequence = _sequence(chosen, annotated, length)
@@ -109,6 +111,24 @@ def evaluate_tracking(
                 tag: _summarise(counts[key] for key in keys) for tag, keys in of_tag.items()
             },
         },
+    }
+
+
+def without_other_classes(tracks: Mapping[tuple, Sequence[Track]]) -> dict[tuple, list[Track]]:
+    """Leave out what a method has written as a track of another class with a higher score.
+
+    Args:
+        tracks: By (video id, category id). Those with the same masks in all frames are one track.
+    """
+    best: dict[tuple, tuple] = {}  # video and masks: score and category
+    for (video, category), found in tracks.items():
+        for track in found:
+            same = video, *track.counts
+            if same not in best or track.score > best[same][0]:
+                best[same] = track.score, category
+    return {
+        (video, category): [t for t in found if best[(video, *t.counts)][1] == category]
+        for (video, category), found in tracks.items()
     }
 
 

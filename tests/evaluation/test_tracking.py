@@ -55,11 +55,25 @@ def test_mean_is_over_the_classes_that_have_annotations():
     gt, results = moving_boxes(4)
     gt["categories"].append({"id": 9, "name": "never annotated"})
     assert evaluate_hota(gt, results)["class_averaged"]["HOTA"] == 1
-    results.append(dict(results[0], category_id=9))  # a false positive of that class
+    masks = [None, *results[0]["segmentations"][1:]]
+    results.append(dict(results[0], category_id=9, segmentations=masks))  # a false positive
     figures = evaluate_hota(gt, results)
     assert figures["class_averaged"]["HOTA"] == 1
     assert figures["per_class"]["never annotated"]["HOTA"] == 0
     assert figures["class_combined"]["HOTA"] < 1
+
+
+def test_a_track_with_several_classes_has_the_best_one():
+    gt, results = moving_boxes(4)
+    gt["categories"].append({"id": 9, "name": "another"})
+    worse = [dict(entry, category_id=9, score=entry["score"] / 2) for entry in results]
+    both = evaluate_tracking(gt, worse + results)
+    assert both["hota"]["class_combined"]["HOTA"] == 1
+    assert both["counts"]["all"]["tracks"] == 4
+    better = [dict(entry, score=entry["score"] * 2) for entry in worse[:1]]
+    wrong = evaluate_tracking(gt, better + [dict(entry, score=0.1) for entry in results])
+    assert wrong["counts"]["all"]["tracks"] == 4
+    assert wrong["counts"]["per_class"]["another"]["tracks"] == 1
 
 
 def test_no_results_and_no_annotations():
