@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # PyTorch is loaded when the arguments are right
     from mmvis_plugin.apis import FrameResult, Sink, VideoStream, VISInferencer
 
 EXAMPLES = """examples:
+  python demo/video_demo.py street.mp4 mmdet::rtmdet/rtmdet-ins_s_8xb32-300e_coco \\
+      --linker bytetrack --classes person car --out tracks.mp4
   python demo/video_demo.py clip.mp4 maskprop_r18_shapes --out tracks.mp4
   python demo/video_demo.py clip.mp4 CONFIG.py CHECKPOINT.pth --out tracks.mp4 --out tracks.json
   python demo/video_demo.py frames/ CONFIG.py CHECKPOINT.pth --out tracks.mp4 --fps 30000/1001
@@ -84,7 +86,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help=f"what --out-dir writes (default: all of them); {FORMATS_HELP}",
     )
     parser.add_argument("--show", action="store_true", help="show it in a window; q ends it")
-    cli.add_score_thr(parser, what="in pictures and tables")
+    parser.add_argument(
+        "--linker",
+        choices=cli.LINKERS,
+        help="track the objects of an image instance segmenter, which CONFIG is then: a config of "
+        "your own, or one of MMDetection's (mmdet::FOLDER/NAME)",
+    )
+    cli.add_score_thr(parser, what="in pictures and tables", default=None)
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="keep these classes only")
     cli.add_frame_range(parser)
     parser.add_argument(
@@ -103,6 +111,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="draw the path of each track over the last N frames, 0 for none "
         "(default: %(default)s)",
+    )
+    parser.add_argument(
+        "--labels",
+        choices=("id", "class", "full", "none"),
+        default="full",
+        help="what labels name; full: class, id and score (default: %(default)s)",
     )
     parser.add_argument(
         "--font",
@@ -129,6 +143,8 @@ def find_problem(args: argparse.Namespace) -> str | None:
     """What is wrong with the arguments together."""
     if not (args.out or args.out_dir or args.show):
         return "nothing to do: give --out, --out-dir or --show"
+    if "::" in args.config and not args.linker:
+        return f"{args.config} is an image model: add a linker, such as --linker bytetrack"
     if args.out and args.input:
         return "--out is for one video; with --input use --out-dir"
     for out in args.out:
@@ -198,7 +214,10 @@ def run(args: argparse.Namespace) -> int:
         autocast=args.autocast,
         channels_last=args.channels_last,
         cfg_options=cli.read_settings(args.cfg_options),
+        linker=args.linker,
     ) as inferencer:
+        if args.score_thr is None:
+            args.score_thr = inferencer.shown_score
         for number, source in enumerate([args.video, *args.input], 1):
             codes.append(segment(inferencer, source, number, names, args))
             if codes[-1] > cli.SIGNAL_CODES:  # the user wants no further video either
@@ -336,7 +355,7 @@ def make_sink(path: Path, video_id: int, args: argparse.Namespace) -> Sink:
     from mmvis_plugin.apis import CSVSink, IdMapSink, JSONSink, MOTSSink, VideoSink
 
     if path.suffix.lower() == ".mp4":
-        return VideoSink(path, args.score_thr, args.enlarge, args.trails, args.font)
+        return VideoSink(path, args.score_thr, args.enlarge, args.trails, args.font, args.labels)
     if path.suffix.lower() == ".json":
         return JSONSink(path, video_id)
     sinks = {".csv": CSVSink, ".txt": MOTSSink}
@@ -351,7 +370,12 @@ class Window:
 
         enlarge = args.enlarge or default_enlargement(video.size)
         self._visualizer = TrackVisualizer(
-            video.classes, args.score_thr, enlarge=enlarge, trails=args.trails, font=args.font
+            video.classes,
+            args.score_thr,
+            enlarge=enlarge,
+            trails=args.trails,
+            font=args.font,
+            labels=args.labels,
         )
         self._title = f"{video.name} (q ends it)"
 

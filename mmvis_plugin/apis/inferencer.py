@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmvis_plugin.video import VideoReader
 
+from .image_models import with_linker
 from .model_run import ModelRun
 from .models import build_video_segmentor
 from .stream import VideoStream
@@ -39,6 +40,8 @@ class VISInferencer:
         channels_last: Store frames and weights with channels innermost, which is faster for
             convolutions on some devices.
         cfg_options: Settings that replace those of the config.
+        linker: Makes a video model of an image instance segmenter, whose config may also be one of
+            MMDetection's (``mmdet::rtmdet/rtmdet-ins_s_8xb32-300e_coco``); see :func:`with_linker`.
 
     Attributes:
         model (nn.Module): The model.
@@ -46,6 +49,7 @@ class VISInferencer:
         category_ids (tuple[int, ...]): Likewise, the ids that the annotations of the training data
             have for them. Where the checkpoint does not tell they count from 1, as those of
             YouTube-VIS, OVIS and ShapesVIS do.
+        shown_score (float): Score from which the model's objects should be shown, in [0, 1].
 
     Raises:
         FileNotFoundError, CheckpointError, ValueError: See :func:`build_video_segmentor`.
@@ -67,9 +71,12 @@ class VISInferencer:
         autocast: bool = False,
         channels_last: bool = False,
         cfg_options: dict | None = None,
+        linker: str | None = None,
     ):
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size {batch_size}: it must be 1 or more")
+        if linker:
+            config_or_alias = with_linker(config_or_alias, linker)
         if isinstance(config_or_alias, nn.Module):
             self.model = config_or_alias
         else:
@@ -85,6 +92,7 @@ class VISInferencer:
         self.category_ids: tuple[int, ...] = meta.get("category_ids") or tuple(
             range(1, len(self.classes) + 1)
         )
+        self.shown_score: float = self.model.shown_score
         self._autocast = _autocast_dtype(self.device) if autocast else None
         self._channels_last = channels_last
         self._streams: WeakSet[VideoStream] = WeakSet()
@@ -116,14 +124,18 @@ class VISInferencer:
         labels = self._find_labels(classes)
         reader = VideoReader(source, fps, start, end, stride)
         stream = VideoStream(
-            reader, self.start_run(), self.batch_size, self.classes, self.category_ids, labels
+            reader, self.start_run(labels), self.batch_size, self.classes, self.category_ids, labels
         )
         self._streams.add(stream)
         return stream
 
-    def start_run(self) -> ModelRun:
-        """Begin a video of which the caller hands in the frames, in their own thread and time."""
-        return ModelRun(self.model, self._autocast, self._channels_last)
+    def start_run(self, labels: Tensor | None = None) -> ModelRun:
+        """Begin a video of which the caller hands in the frames, in their own thread and time.
+
+        Args:
+            labels: (n,) classes that are wanted; None for all. Some models find others, too.
+        """
+        return ModelRun(self.model, self._autocast, self._channels_last, labels)
 
     def _find_labels(self, classes: Sequence[str] | None) -> Tensor | None:
         if classes is None:

@@ -42,18 +42,24 @@ class ModelRun:
         model: A model of :func:`build_video_segmentor`.
         autocast: Type of numbers for mixed precision, None to do without.
         channels_last: Whether the model gets its frames with channels innermost in memory.
+        labels: (n,) classes that are wanted; None for all. The model may still find others.
 
     Attributes:
         tracks (InstanceData | None): After the last result: what the method decided on tracks.
     """
 
     def __init__(
-        self, model: nn.Module, autocast: torch.dtype | None = None, channels_last: bool = False
+        self,
+        model: nn.Module,
+        autocast: torch.dtype | None = None,
+        channels_last: bool = False,
+        labels: Tensor | None = None,
     ):
         self.tracks: InstanceData | None = None
         self._model = model
         self._autocast = autocast
         self._channels_last = channels_last
+        self._meta = {} if labels is None else {"labels": tuple(labels.tolist())}
         with naming_settings(model.cfg):
             self._pipeline = Compose(streaming_pipeline(model.cfg))
 
@@ -101,7 +107,7 @@ class ModelRun:
         Yields:
             Each frame with its timing and result, when it is final.
         """
-        state = self._model.start_video({})
+        state = self._model.start_video(self._meta)
         pending: deque[tuple] = deque()
         num_final = num_taken = 0
         error = None

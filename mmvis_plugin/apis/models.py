@@ -30,6 +30,7 @@ from mmvis_plugin.config import (
     set_options,
     shipped_configs,
 )
+from mmvis_plugin.config_options import registered
 from mmvis_plugin.distributed import use_idle_cores
 from mmvis_plugin.models.video_segmentor import leave_out_training_parts
 
@@ -123,10 +124,11 @@ def streaming_pipeline(cfg: Config) -> list[dict]:
     """The config's test pipeline without the transforms that load images and annotations.
 
     Args:
-        cfg: Config with ``test_dataloader.dataset.pipeline``, or ``test_pipeline``.
+        cfg: Config with ``test_dataloader.dataset.pipeline``, or ``test_pipeline``, for videos or
+            for images.
 
     Returns:
-        list[dict]: Transforms for frames that are in memory already.
+        list[dict]: Transforms for frames of a video that are in memory already.
 
     Raises:
         ValueError: If the config has no test pipeline.
@@ -134,7 +136,19 @@ def streaming_pipeline(cfg: Config) -> list[dict]:
     pipeline = _test_dataset(cfg).get("pipeline") or cfg.get("test_pipeline")
     if not pipeline:
         raise ValueError(f"{cfg.filename or 'the config'} has no test pipeline")
+    if _type_name(pipeline[-1]["type"]) == "PackDetInputs":
+        return _on_frames(pipeline)
     return _without_loading(pipeline)
+
+
+def _on_frames(pipeline: list[dict]) -> list[dict]:
+    """A pipeline of images as one that does the same with each frame."""
+    start = next(i for i, t in enumerate(pipeline) if _type_name(t["type"]).startswith("Load"))
+    # A detector may want its images resized as floats.
+    loading = dict(type="LoadImageFromNDArray", to_float32=pipeline[start].get("to_float32", False))
+    transforms = [loading, *_without_loading(pipeline[start:-1])]
+    broadcast = dict(type="TransformBroadcaster", transforms=transforms)
+    return [broadcast, dict(type="PackTrackInputs")]
 
 
 def _without_loading(transforms: list[dict]) -> list[dict]:
@@ -232,7 +246,16 @@ def _checked_category_ids(
 
 
 def _configured_classes(cfg: Config) -> tuple[str, ...]:
-    return tuple((_test_dataset(cfg).get("metainfo") or {}).get("classes") or ())
+    """The names in the config, else those that its kind of dataset has, such as COCO's 80."""
+    dataset = _test_dataset(cfg)
+    if names := (dataset.get("metainfo") or {}).get("classes"):
+        return tuple(names)
+    known = [
+        getattr(kind, "METAINFO", {}).get("classes") for kind in registered(dataset.get("type"))
+    ]
+    names = next(filter(None, known), ())
+    # A config for other classes may forget to name them.
+    return tuple(names) if {*class_counts(cfg).values()} <= {len(names)} else ()
 
 
 def _numbered_classes(cfg: Config) -> tuple[str, ...]:

@@ -57,9 +57,12 @@ class VideoSegmentor(BaseModel):
     Attributes:
         training_only (tuple[str, ...]): Parts that only training uses, by the name of their
             argument, which is also the name of their attribute.
+        shown_score (float): Score from which an object is shown unless the user says otherwise, in
+            [0, 1]. What a score means depends on the method.
     """
 
     training_only: tuple[str, ...] = ()
+    shown_score: float = 0.3
 
     def __init__(self, data_preprocessor: dict | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
@@ -104,6 +107,7 @@ class VideoSegmentor(BaseModel):
 
         Args:
             meta: What is known about it, e.g. ``video_id`` and ``ori_video_length``; may be empty.
+                ``labels`` are the classes that are wanted: a method may leave others out early.
 
         Returns:
             The state to hand to :meth:`step` and :meth:`finish`.

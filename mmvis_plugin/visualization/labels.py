@@ -13,6 +13,7 @@ from .colors import ink_on
 
 Rect = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels, the last two exclusive
 
+LABELS = ("id", "class", "full", "none")  # what a label names
 MIN_FONT_SIZE = 10  # pixels; capitals are 7 pixels high then, the least that can be read
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
@@ -88,6 +89,7 @@ def track_text(
     size: int,
     width: int,
     font: str | None = None,
+    labels: str = "full",
 ) -> str:
     """The fullest label of a track that fits.
 
@@ -98,17 +100,21 @@ def track_text(
         size: Size of the letters in pixels.
         width: Available width in pixels.
         font: Font file; see :func:`font_file`.
+        labels: What the label names: ``id``, ``class``, or ``full`` for class, id and score.
 
     Returns:
-        str: Class, id and score; class and id; the beginning of the class and id; the id.
+        str: If it is too wide, it goes without the score, then with a shorter class. The shortest
+        is the id alone, or the first letter of the class.
     """
-    texts = [f"{class_name} {instance_id}"]
-    if score is not None:
-        texts.insert(0, f"{class_name} {instance_id} {score:.2f}")
+    if labels == "id":
+        return str(instance_id)
+    end = "" if labels == "class" else f" {instance_id}"
     cuts = range(len(class_name) - 1, 0, -1)
-    texts += [f"{class_name[:cut]}{ELLIPSIS} {instance_id}" for cut in cuts]
+    texts = [f"{class_name}{end}", *(f"{class_name[:cut]}{ELLIPSIS}{end}" for cut in cuts)]
+    if labels == "full" and score is not None:
+        texts.insert(0, f"{class_name} {instance_id} {score:.2f}")
     fitting = (text for text in texts if text_width(text, size, font) <= width)
-    return next(fitting, str(instance_id))
+    return next(fitting, end.strip() or class_name[:1])
 
 
 def place_label(

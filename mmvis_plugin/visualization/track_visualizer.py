@@ -9,12 +9,24 @@ import pycocotools.mask as mask_utils
 import torch
 from mmengine.structures import InstanceData
 
+from mmvis_plugin.ytvis.mask_overlap import mask_nms
+
 from .colors import track_color
-from .labels import Rect, font_size, place_label, text_height, text_width, track_text, write_label
+from .labels import (
+    LABELS,
+    Rect,
+    font_size,
+    place_label,
+    text_height,
+    text_width,
+    track_text,
+    write_label,
+)
 from .trails import Trails
 
 SHORT_SIDE = 256  # pixels from which on labels do not cover what they name
 LONG_SIDE = 4096  # pixels beyond which no picture is enlarged
+DUPLICATE_IOU = 0.8  # of masks that are nearly the same
 
 
 class TrackVisualizer:
@@ -24,6 +36,9 @@ class TrackVisualizer:
     the higher score is on top. A label stands at its box, or where there is room: it stays in the
     frame and, if it can, off other labels. One that had to go elsewhere is tied to its box by a
     line; one that is too wide for the frame goes without its score, then with a shorter class.
+
+    Of results of one class whose masks are nearly the same, as models without NMS give them, only
+    the one of the highest score is drawn.
 
     Args:
         classes: Class names, indexed by label.
@@ -35,6 +50,11 @@ class TrackVisualizer:
         trails: Frames over which the path of each track is drawn, 0 for none. With trails a
             visualizer is for one video, whose frames it gets in order.
         font: Font file for the labels. Without it, one that has the letters of the class names.
+        labels: What labels name: ``id``, ``class``, ``full`` for class, id and score, or ``none``
+            to leave them out.
+
+    Raises:
+        ValueError: There is no such kind of labels.
 
     Examples:
         >>> visualizer = TrackVisualizer(("circle", "star"), score_thr=0.5)
@@ -49,12 +69,16 @@ class TrackVisualizer:
         enlarge: int = 1,
         trails: int = 0,
         font: str | os.PathLike | None = None,
+        labels: str = "full",
     ):
+        if labels not in LABELS:
+            raise ValueError(f"labels is {labels!r}; there are {', '.join(LABELS)}")
         self.classes = tuple(classes)
         self.score_thr = score_thr
         self.mask_alpha = mask_alpha
         self.enlarge = enlarge
         self.font = None if font is None else os.fspath(font)
+        self.labels = labels
         self._trails = Trails(trails) if trails else None
 
     def draw(self, frame: np.ndarray, instances: InstanceData) -> np.ndarray:
@@ -78,7 +102,7 @@ class TrackVisualizer:
         if "scores" in instances:
             scores = _to_numpy(instances.scores)
             shown = np.argsort(scores, kind="stable")
-            shown = shown[scores[shown] >= self.score_thr]
+            shown = _without_duplicates(instances, shown[scores[shown] >= self.score_thr])
             scores = scores[shown]
         ids = _to_numpy(instances.instances_id)[shown]
         labels = _to_numpy(instances.labels)[shown]
@@ -94,12 +118,13 @@ class TrackVisualizer:
         if self._trails:
             self._trails.add(ids, boxes)
             self._trails.draw(canvas, self.enlarge, width)
-        size = font_size(canvas.shape)
-        texts = [
-            track_text(self.classes[label], instance_id, score, size, canvas.shape[1], self.font)
-            for label, instance_id, score in zip(labels, ids, scores, strict=True)
-        ]
-        self._write_labels(canvas, texts, corners, colors)
+        if self.labels != "none":
+            look = font_size(canvas.shape), canvas.shape[1], self.font, self.labels
+            texts = [
+                track_text(self.classes[label], instance_id, score, *look)
+                for label, instance_id, score in zip(labels, ids, scores, strict=True)
+            ]
+            self._write_labels(canvas, texts, corners, colors)
         return canvas
 
     def _canvas(self, frame: np.ndarray) -> np.ndarray:
@@ -159,6 +184,14 @@ def default_enlargement(size: tuple[int, int]) -> int:
     return max(1, min(-(-SHORT_SIDE // min(size)), LONG_SIDE // max(size)))
 
 
+def _without_duplicates(instances: InstanceData, rows: np.ndarray) -> np.ndarray:
+    """The rows, by rising score, without each whose mask a better one of its class has, too."""
+    best_first = rows[::-1]
+    masks = [_as_rle(instances.masks[row]) for row in best_first.tolist()]
+    labels = _to_numpy(instances.labels)[best_first]
+    return best_first[mask_nms(masks, DUPLICATE_IOU, labels)][::-1]
+
+
 def _tie(canvas: np.ndarray, label: Rect, box: list[int], color: tuple, reach: int) -> None:
     """Draw a line from a label to its box if it stands farther than ``reach`` pixels from it."""
     nearest = [
@@ -179,11 +212,16 @@ def _dense_crop(mask, shape: tuple[int, int]) -> tuple[np.ndarray, Rect]:
     size = tuple(mask["size"]) if isinstance(mask, dict) else tuple(mask.shape)
     if size != tuple(shape):
         raise ValueError(f"mask of size {size} on a frame of {tuple(shape)} (height, width)")
-    if not isinstance(mask, dict):
-        mask = mask_utils.encode(np.asfortranarray(_to_numpy(mask), np.uint8))
+    mask = _as_rle(mask)
     x, y, w, h = mask_utils.toBbox(mask).astype(int).tolist()
     crop = np.ascontiguousarray(mask_utils.decode(mask)[y : y + h, x : x + w])
     return crop, (x, y, x + w, y + h)
+
+
+def _as_rle(mask) -> dict:
+    if isinstance(mask, dict):
+        return mask
+    return mask_utils.encode(np.asfortranarray(_to_numpy(mask), np.uint8))
 
 
 def _line_width(shape: tuple[int, ...]) -> int:

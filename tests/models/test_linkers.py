@@ -18,9 +18,9 @@ from mmvis_plugin.models.track_by_detection.linkers import (
     SeqLinker,
     assign,
     box_iou,
-    mask_iou,
     pairwise_overlap,
 )
+from mmvis_plugin.ytvis.mask_overlap import mask_iou
 from mmvis_plugin.ytvis.rle import encode_masks
 
 SHAPES = st.tuples(st.integers(0, 4), st.integers(0, 4))

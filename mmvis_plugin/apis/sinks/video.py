@@ -21,6 +21,7 @@ class VideoSink(Sink):
             By default what brings the shorter side to 256 pixels.
         trails: Frames over which the path of each object is drawn, 0 for none.
         font: Font file for the labels, see :class:`TrackVisualizer`.
+        labels: What labels name, see :class:`TrackVisualizer`.
     """
 
     suffix = ".mp4"
@@ -32,6 +33,7 @@ class VideoSink(Sink):
         enlarge: int | None = None,
         trails: int = 0,
         font: str | os.PathLike | None = None,
+        labels: str = "full",
     ):
         super().__init__(path)
         if enlarge is not None and enlarge < 1:
@@ -40,6 +42,7 @@ class VideoSink(Sink):
         self._enlarge = enlarge
         self._trails = trails
         self._font = font
+        self._labels = labels
         self._writer: VideoWriter | None = None
 
     def _open(self, video: VideoStream) -> None:
@@ -50,6 +53,7 @@ class VideoSink(Sink):
             enlarge=enlarge,
             trails=self._trails,
             font=self._font,
+            labels=self._labels,
         )
         width, height = video.size
         self._writer = VideoWriter(self.path, video.fps, (enlarge * width, enlarge * height))

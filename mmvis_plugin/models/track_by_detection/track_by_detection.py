@@ -12,11 +12,12 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from mmvis_plugin.models.video_segmentor import StreamState, VideoSegmentor, tracked_frame
+from mmvis_plugin.ytvis.mask_overlap import mask_nms
 from mmvis_plugin.ytvis.rle import encode_masks
 
 from .appearance import original_pixels
 from .detectors import Wanted, find_instances
-from .linkers import Detections, Linker, LinkState, mask_iou
+from .linkers import Detections, Linker, LinkState
 
 # What an image preprocessor and one of frames have in common; the rest is for training.
 PREPROCESSING = (
@@ -148,7 +149,7 @@ class TrackByDetection(VideoSegmentor):
         )
         if self.mask_nms_iou is None:
             return detections
-        return without_duplicates(detections, self.mask_nms_iou)
+        return detections.select(mask_nms(detections.masks, self.mask_nms_iou))
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         """Load as usual, also a detector's own checkpoint."""
@@ -156,21 +157,6 @@ class TrackByDetection(VideoSegmentor):
             for key in [key for key in state_dict if key.startswith(prefix)]:
                 state_dict[f"{prefix}detector.{key.removeprefix(prefix)}"] = state_dict.pop(key)
         super()._load_from_state_dict(state_dict, prefix, *args)
-
-
-def without_duplicates(detections: Detections, max_iou: float) -> Detections:
-    """Leave out each detection whose mask overlaps a better one's too much, whatever the classes.
-
-    Args:
-        detections: The highest score first.
-        max_iou: Mask IoU up to which both stay, in [0, 1].
-    """
-    overlaps = mask_iou(detections.masks, detections.masks) > max_iou
-    kept: list[int] = []
-    for row in range(len(detections)):
-        if not overlaps[row, kept].any():
-            kept.append(row)
-    return detections.select(kept)
 
 
 def _of_frames(preprocessor: dict) -> dict:

@@ -7,7 +7,7 @@ from .deepsort import DeepSORTLinker
 from .iou_plus import IoUPlusLinker
 from .ocsort import OCSORTLinker
 from .seq import SeqLinker
-from .similarity import box_iou, mask_iou, pairwise_overlap
+from .similarity import box_iou, pairwise_overlap
 from .sort import SORTLinker
 
 __all__ = [
@@ -23,6 +23,5 @@ __all__ = [
     "SeqLinker",
     "assign",
     "box_iou",
-    "mask_iou",
     "pairwise_overlap",
 ]

@@ -3,6 +3,8 @@
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from mmvis_plugin.ytvis.mask_overlap import mask_iou
+
 OVERLAPS = ("box", "mask", "box+mask")
 
 
@@ -37,18 +39,9 @@ def pairwise_overlap(
 
 def box_iou(bboxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """(N, M) float64 IoU of (N, 4) and (M, 4) xyxy boxes; 0 for boxes without an area."""
-    return _iou(_xywh(bboxes), _xywh(others))
-
-
-def mask_iou(masks: list[dict], others: list[dict]) -> np.ndarray:
-    """(N, M) float64 IoU of N and M compressed RLEs of one size; 0 for empty masks."""
-    return _iou(masks, others)
-
-
-def _iou(objects, others) -> np.ndarray:
-    if not len(objects) or not len(others):  # of which pycocotools gives a list
-        return np.zeros((len(objects), len(others)))
-    return mask_utils.iou(objects, others, [0] * len(others))
+    if not len(bboxes) or not len(others):  # of which pycocotools gives a list
+        return np.zeros((len(bboxes), len(others)))
+    return mask_utils.iou(_xywh(bboxes), _xywh(others), [0] * len(others))
 
 
 def _xywh(bboxes: np.ndarray) -> np.ndarray:
