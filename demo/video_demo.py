@@ -49,6 +49,7 @@ FORMATS_HELP = (
     "tracks; txt: MOTS style; png: folder of id maps, 16 bits"
 )
 
+LINKERS = ("iou-plus", "seq", "sort", "deepsort", "bytetrack", "ocsort")
 NOTHING_YET = "stopped before the first frame; nothing was written"
 ESCAPE = 27
 NAMES_SHOWN = 8  # of the classes that a model knows
@@ -88,7 +89,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--show", action="store_true", help="show it in a window; q ends it")
     parser.add_argument(
         "--linker",
-        choices=cli.LINKERS,
+        choices=LINKERS,
         help="track the objects of an image instance segmenter, which CONFIG is then: a config of "
         "your own, or one of MMDetection's (mmdet::FOLDER/NAME)",
     )

@@ -31,7 +31,6 @@ from argument_types import (  # noqa: F401 (the scripts take all from here)
     whole,
 )
 
-LINKERS = ("iou-plus", "seq", "sort", "deepsort", "bytetrack", "ocsort")
 DEFAULT_DEVICE = "a GPU if there is one"
 SIGNAL_CODES = 128  # exit codes above this are signals, as in the shell
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -388,17 +387,8 @@ def add_score_thr(
         what: What the score is for.
         default: Its default; None for the model's own.
     """
-<<<<<<< HEAD
-    add_option(parser, option, score, "SCORE", f"minimum score {what}", 0.3)
-=======
-    parser.add_argument(
-        option,
-        type=score,
-        default=default,
-        metavar="SCORE",
-        help=f"minimum score {what} (default: {default or 'that of the model'})",
-    )
->>>>>>> 1425206 (Any image segmenter from the shell: --linker and mmdet:: names; --labels; duplicates are not drawn; classes and score before masks)
+    what = f"minimum score {what}" + ("" if default else " (default: the model's own)")
+    add_option(parser, option, score, "SCORE", what, default)
 
 
 # --- with the package -------------------------------------------------------------------------

@@ -148,7 +148,8 @@ def test_labels_avoid_each_other(frame):
         rectangle_mask((120, 200), 40, 60, 120, 90),
         rectangle_mask((120, 200), 42, 62, 120, 92),
     ]
-    both = TrackVisualizer(("ball",)).draw(frame, make_instances(masks, [0, 1], [0.9, 0.8]))
+    instances = make_instances(masks, [0, 1], [0.9, 0.8], labels=[0, 1])
+    both = TrackVisualizer(("ball", "disc")).draw(frame, instances)
     # Above the boxes is the label of the higher score, below them the other's.
     assert (both[48:58, 44:70] == track_color(0)).all(axis=-1).mean() > 0.3
     assert (both[95:103, 44:70] == track_color(1)).all(axis=-1).mean() > 0.3
@@ -170,10 +171,12 @@ def test_labels_of_a_crowd_are_all_seen(shape, monkeypatch):
     crowd = 4 if shape == (72, 96) else 12
     box = width // 2 - 9, height // 2 - 9, width // 2 + 9, height // 2 + 9
     masks = [rectangle_mask(shape, *box)] * crowd
-    instances = make_instances(masks, list(range(crowd)), np.linspace(0.9, 0.5, crowd).tolist())
+    ids = list(range(crowd))
+    scores = np.linspace(0.9, 0.5, crowd).tolist()
+    instances = make_instances(masks, ids, scores, labels=ids)  # else they were duplicates
     frame = np.full((*shape, 3), 128, np.uint8)
 
-    picture = TrackVisualizer(("a",)).draw(frame, instances)
+    picture = TrackVisualizer(tuple("abcdefghijkl")).draw(frame, instances)
 
     assert len(written) == crowd
     for rows, columns, label in written:
@@ -198,6 +201,42 @@ def test_label_that_stands_apart_is_tied_to_its_box(monkeypatch):
         if is_tied:  # from the label's lower right corner to the box's upper left one
             x, y = (right + 200) // 2, (bottom + 150) // 2
             assert color[y - 2 : y + 3, x - 2 : x + 3].any()
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_of_duplicates_the_surest_is_drawn(frame, dense):
+    """Two boxes of 0.9 mask IoU: one of a class, both of two classes, both of annotations."""
+    masks = [
+        rectangle_mask((120, 200), 40, 60, 80, 90),
+        rectangle_mask((120, 200), 42, 60, 80, 90),
+    ]
+
+    def drawn_ids(instances):
+        picture = TrackVisualizer(("a", "b"), labels="none").draw(frame, instances)
+        return [i for i in (0, 1) if (picture[60:91, 40:81] == track_color(i)).all(-1).any()]
+
+    same = make_instances(masks, [0, 1], [0.8, 0.9], dense=dense)
+    assert drawn_ids(same) == [1]
+    assert drawn_ids(make_instances(masks, [0, 1], [0.8, 0.9], [0, 1], dense)) == [0, 1]
+    del same.scores
+    assert drawn_ids(same) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "written"),
+    [("full", "cat 7 0.90"), ("class", "cat"), ("id", "7"), ("none", None)],
+)
+def test_labels_name_what_is_asked_for(frame, monkeypatch, labels, written):
+    texts = []
+    monkeypatch.setattr(track_visualizer, "write_label", lambda *args: texts.append(args[1]))
+    instances = make_instances([rectangle_mask((120, 200), 40, 60, 80, 90)], [7], [0.9])
+    TrackVisualizer(("cat",), labels=labels).draw(frame, instances)
+    assert texts == ([] if written is None else [written])
+
+
+def test_unknown_labels_are_named():
+    with pytest.raises(ValueError, match="labels is 'name'; there are id, class, full, none"):
+        TrackVisualizer(("cat",), labels="name")
 
 
 def test_mask_of_another_size_is_refused(frame):
