@@ -64,12 +64,15 @@ class DetectorAppearance(Appearance):
     it grows from one level of a pyramid to the next.
 
     Args:
-        level (int): Index of the feature map, fine ones first.
+        level (int): Index of the feature map, fine ones first. The cosine distances, and so the
+            ``max_distance`` of a linker, depend on it: between objects of ShapesVIS, with Mask
+            R-CNN, medians are 0.07 for the same object three frames later and 0.29 for another
+            one at level 1, but 0.01 and 0.06 at level 2.
     """
 
     needs_maps = True
 
-    def __init__(self, level: int = 2) -> None:
+    def __init__(self, level: int = 1) -> None:
         super().__init__()
         self.level = level
 

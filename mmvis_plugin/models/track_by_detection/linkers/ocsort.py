@@ -1,7 +1,7 @@
 """OC-SORT: what was observed of a track counts for more than what its filter estimates.
 
 Source: Cao et al., "Observation-Centric SORT: Rethinking SORT for Robust Multi-Object Tracking",
-CVPR 2023.
+CVPR 2023, Section 4.
 """
 
 from collections import deque
@@ -36,19 +36,19 @@ class ObservedTrack(KalmanTrack):
 class OCSORTLinker(KalmanLinker):
     """OC-SORT: three assignments a frame, of detections above ``min_score``.
 
-    1. Confirmed tracks, by overlap times score and by direction (OCM, Section 4.2): the cost of a
+    1. Confirmed tracks, by overlap times score and by direction (OCM): the cost of a
        pair grows by ``direction_weight`` times the angle between the motion of the track and the
        way from an earlier box of it to the detection, mapped from [0, pi] to [-0.5, 0.5].
     2. The rest of them and tentative tracks, by the same.
     3. The rest of these and all tracks that are left, by the overlap of the *last observed* box
-       times score (OCR, Section 4.2).
+       times score (OCR).
 
     The motion of a track leads from its box ``direction_span`` frames before its last detection to
     that; the way starts at the box as many frames before the last frame. Where one of these boxes
     is missing, or the track is too young, the direction does not count.
 
     A track that is found again is filtered anew from its last detection on, as if it had moved in
-    a straight line to the new one (ORU, Section 4.1). The rules that the paper leaves open are
+    a straight line to the new one (ORU). The rules that the paper leaves open are
     MMDetection's: tentative tracks by themselves, tracks of the first frame confirmed at once, the
     height of a missed track held, no overlap without the score.
 
@@ -136,7 +136,7 @@ class OCSORTLinker(KalmanLinker):
         track.direction = directions(self.earlier_box(track), track.last)
 
     def refilter(self, track: ObservedTrack, bbox: np.ndarray) -> None:
-        """Predict a track again, with boxes on a straight line where it was missed (Eq. 6)."""
+        """Predict a track again, with boxes on a straight line where it was missed."""
         state = self.filter.predict(*track.corrected)
         for virtual in np.linspace(track.last, bbox, track.gap + 2)[1:-1]:
             state = self.filter.update(*state, self.filter.measure(virtual))
