@@ -78,13 +78,9 @@ def test_without_annotations(tool):
 
 
 def test_bad_input_is_named(tool, tmp_path, monkeypatch):
-    whole, broken, bad = (tmp_path / f"{name}.json" for name in ("whole", "broken", "bad"))
+    whole = tmp_path / "whole.json"
     whole.write_text(json.dumps(content()))
-    broken.write_text(json.dumps(dict(annotations=[])))
-    bad.write_text("bad")
     for path, stride, message in (
-        (broken, "2", "broken.json: 'categories' must be a list"),
-        (bad, "2", "bad.json: not valid JSON: Expecting value: line 1 column 1"),
         (tmp_path / "none.json", "2", "No such file or directory: .*none.json"),
         (whole, "0", "the stride must be at least 1"),
     ):

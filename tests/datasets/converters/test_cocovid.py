@@ -320,19 +320,6 @@ def test_datasets_without_objects_are_refused(tmp_path, convert):
         convert(write_json(tmp_path / "c.json", content))
 
 
-def cocovid(tmp_path):
-    return round_trip(tmp_path, usual())[0]
-
-
-def broken(change):
-    def apply(content):
-        content = copy.deepcopy(content)
-        change(content)
-        return content
-
-    return apply
-
-
 COCOVID_FAULTS = {
     "key 'images' is missing": lambda c: c.pop("images"),
     "no video_id or frame_id: this is a JSON of images": lambda c: c["images"][0].pop("video_id"),
@@ -373,48 +360,17 @@ COCOVID_FAULTS = {
 
 @pytest.mark.parametrize("message", COCOVID_FAULTS)
 def test_contradictions_of_mmdetections_layout_are_named(tmp_path, message):
-    content = broken(COCOVID_FAULTS[message])(cocovid(tmp_path))
+    content = copy.deepcopy(round_trip(tmp_path, usual())[0])
+    COCOVID_FAULTS[message](content)
     path = write_json(tmp_path / "faulty.json", content)
     with pytest.raises(FormatError, match=message) as error:
         cocovid_to_ytvis(path)
     assert "faulty.json" in str(error.value)
 
 
-OFFICIAL_FAULTS = {
-    "'videos' must be a list": lambda c: c.pop("videos"),
-    "'width' must be a whole number": lambda c: c["videos"][0].update(width="32"),
-    "'file_names' must be a list": lambda c: c["videos"][0].update(file_names=[]),
-    r"videos\[1\]: this id is used by two videos": lambda c: c["videos"][1].update(id=5),
-    "video 5: annotation 11: this id is used": lambda c: c["annotations"][1].update(id=11),
-    "11: there is no category with the category_id 3": lambda c: c["annotations"][0].update(
-        category_id=3
-    ),
-    "11: there is no video with the video_id 9": lambda c: c["annotations"][0].update(video_id=9),
-    "'segmentations' must be a list with an entry for each of 3": lambda c: c["annotations"][0][
-        "segmentations"
-    ].pop(),
-    "'bboxes' must be a list": lambda c: c["annotations"][0]["bboxes"].pop(),
-    "video 5: annotation 11: frame 2: the segmentation: RLE of size": lambda c: c["annotations"][0][
-        "segmentations"
-    ].__setitem__(2, rle(np.ones((4, 4), bool))),
-    "'annotations' must be a list": lambda c: c.update(annotations={"a": 1}),
-}
-
-
-@pytest.mark.parametrize("message", OFFICIAL_FAULTS)
-def test_contradictions_of_the_official_layout_are_named(tmp_path, message):
-    path = write_json(tmp_path / "faulty.json", broken(OFFICIAL_FAULTS[message])(usual()))
-    with pytest.raises(FormatError, match=message) as error:
-        ytvis_to_cocovid(path)
-    assert "faulty.json" in str(error.value)
-
-
-@pytest.mark.parametrize("convert", [cocovid_to_ytvis, ytvis_to_cocovid])
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", json.dumps(dict(videos=1, categories=[]))])
-def test_files_of_another_kind_are_refused(tmp_path, convert, text):
+def test_files_of_another_kind_are_refused(tmp_path, text):
     path = tmp_path / "odd.json"
     path.write_text(text)
     with pytest.raises(FormatError, match="odd.json"):
-        convert(path)
-    with pytest.raises(FileNotFoundError):
-        convert(tmp_path / "gone.json")
+        cocovid_to_ytvis(path)
