@@ -2,7 +2,7 @@
 
 A generated ShapesVIS video runs forwards and backwards for as long as asked, through the inferencer
 and into all formats that grow with a video: official JSON, the table of tracks, MOTS text and the
-painted MP4. The largest resident memory of the process is read after the first frames and again
+MP4 with tracks. The largest resident memory of the process is read after the first frames and again
 after the last file is closed. Each config has a process of its own.
 
 Models for which no weights are shipped run with random ones and without a score threshold, so that

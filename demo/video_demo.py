@@ -45,7 +45,7 @@ ENDINGS = {
     "png": "_ids",
 }
 FORMATS_HELP = (
-    "mp4: painted video; json: official YouTube-VIS results, with all scores; csv: table of "
+    "mp4: video with tracks; json: official YouTube-VIS results, with all scores; csv: table of "
     "tracks; txt: MOTS style; png: folder of id maps, 16 bits"
 )
 
@@ -103,7 +103,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--enlarge",
         type=cli.positive,
         metavar="N",
-        help="paint at N times the size (default: what brings the shorter side to 256 pixels)",
+        help="draw at N times the size (default: what brings the shorter side to 256 pixels)",
     )
     parser.add_argument(
         "--trails",

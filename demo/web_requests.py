@@ -105,7 +105,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         summary: A line on what was read and found.
-        video: The video with its tracks painted on, MP4.
+        video: The video with its tracks drawn on it, MP4.
         timeline: When each track is there, PNG.
         table: A row a track, under the headings of ``TABLE``.
         tracks: The tracks in the official results format, JSON.

@@ -96,7 +96,7 @@ def visible_tracks(result: FrameResult, score_thr: float) -> list[TrackedObject]
         score_thr: Minimum score of an object in this frame, in [0, 1].
 
     Returns:
-        list[TrackedObject]: By rising score, so that in a picture the surer one is painted on top.
+        list[TrackedObject]: By rising score, so that in a picture the surer one is drawn on top.
     """
     chosen = [track for track in result.tracks if track.score >= score_thr]
     return sorted(chosen, key=lambda track: track.score)

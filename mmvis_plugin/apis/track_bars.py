@@ -12,7 +12,7 @@ def read_track_table(path: str | os.PathLike) -> list[TrackBar]:
     """Tracks of a table that :class:`CSVSink` wrote.
 
     Args:
-        path: The table, which has the identities that a video of the same run is painted with.
+        path: The table, which has the identities that the video of the same run shows.
 
     Raises:
         ValueError: If it is no such table; the message says which row is wrong.

@@ -30,7 +30,7 @@ DUPLICATE_IOU = 0.8  # of masks that are nearly the same
 
 
 class TrackVisualizer:
-    """Paints each track in the colour of its identity: mask, outline, box and label.
+    """Draws each track in the colour of its identity: mask, outline, box and label.
 
     Line widths and letters grow with the frame's shorter side. Where masks overlap, the track of
     the higher score is on top. A label stands at its box, or where there is room: it stays in the

@@ -23,7 +23,7 @@ EXAMPLES = """examples:
 Each config runs in a process of its own. Its columns:
   input        height x width the model sees, after the config's test pipeline and padding
   model f/s    frames a second through the model: normalisation to run-length encoded masks
-  total f/s    from a video file to a painted video file, reading and writing beside the model
+  total f/s    from a video file to a video file with tracks, reading and writing beside the model
   latency      from handing a frame to the model until its result: frames that had to follow it,
                and milliseconds (median and largest) at full speed, one frame a call
   params       millions of parameters
@@ -215,7 +215,7 @@ class Stopwatch:
 
 
 def measure_total(inferencer, video: str, num_frames: int) -> float:
-    """Frames a second from the video file to a file with the tracks painted on."""
+    """Frames a second from the video file to a file with the tracks drawn on it."""
     from mmvis_plugin.apis import VideoSink
 
     with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,6 @@ from command_line import (
     existing,
     make_parser,
     positive,
-    progress,
     read_settings,
     run,
 )
@@ -126,6 +125,8 @@ def browse(args: argparse.Namespace) -> None:
 
 def draw_videos(args: argparse.Namespace, chosen: list[tuple[str, dict]], metainfo: dict) -> None:
     """Write a sheet or an MP4 of each video, by the name of its file."""
+    from tqdm import tqdm
+
     from mmvis_plugin.apis import browsing
     from mmvis_plugin.files import write_picture
     from mmvis_plugin.visualization import TrackVisualizer
@@ -133,7 +134,7 @@ def draw_videos(args: argparse.Namespace, chosen: list[tuple[str, dict]], metain
 
     results = browsing.load_tracks(args.results, metainfo) if args.results else None
     visualizer = TrackVisualizer(metainfo["classes"], args.score_thr)
-    for name, info in progress(chosen, "video"):
+    for name, info in tqdm(chosen, unit="video"):
         if results is None:
             instances = browsing.annotated_instances(info)
         else:
@@ -149,7 +150,7 @@ def draw_videos(args: argparse.Namespace, chosen: list[tuple[str, dict]], metain
         else:
             sheet = Section(list(pictures), [str(frame) for frame in frames])
             write_picture(contact_sheet([sheet], args.columns), path)
-        print(f"wrote {path}")
+        tqdm.write(f"wrote {path}")
 
 
 if __name__ == "__main__":

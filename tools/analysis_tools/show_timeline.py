@@ -1,7 +1,7 @@
 """Shows when each track of a video is there: one bar a track, in the colour of its identity.
 
 From a video and a model, from a table of tracks (CSV of demo/video_demo.py), or from official
-results (JSON of demo/video_demo.py or tools/test.py). Colours are those of the painted video for
+results (JSON of demo/video_demo.py or tools/test.py). Colours are those of the drawn video for
 the first two; results have no identities, and their tracks count by falling score, as in the
 pictures of browse_ytvis.py --results.
 """

@@ -56,7 +56,7 @@ class IdMapSink(Sink):
 
 
 def id_map(tracks: Sequence[TrackedObject], size: tuple[int, int]) -> np.ndarray:
-    """Paint tracks into one image, later ones over earlier ones.
+    """Draw tracks into one image, later ones over earlier ones.
 
     Args:
         tracks: Objects of one frame.

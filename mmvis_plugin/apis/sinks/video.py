@@ -1,4 +1,4 @@
-"""The video with its tracks painted on."""
+"""The video with its tracks drawn on it."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from .base import Sink
 
 
 class VideoSink(Sink):
-    """The video with its tracks painted on, as MP4 (H.264), at the source's times.
+    """The video with its tracks drawn on it, as MP4 (H.264), at the source's times.
 
     Args:
         path: Target, ending in ``.mp4``.

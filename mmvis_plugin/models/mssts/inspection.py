@@ -9,7 +9,7 @@ With MS-STS attention in the encoder one more group: for each position of the fr
 it attends to the same position in the other frames (last layer, finest scale, mean over heads).
 
 The frames are those of one window, all of a video that is no longer than that. Identities are those
-of the painted video in the first window; later ones are linked to it by their masks.
+of the output video in the first window; later ones are linked to it by their masks.
 """
 
 from collections import deque
