@@ -202,21 +202,26 @@ class Run:
 def run(args: argparse.Namespace) -> int:
     """Segment all videos and return the exit code: the worst of theirs."""
     from mmvis_plugin.apis import VISInferencer
+    from mmvis_plugin.config import naming_settings
 
     names: set[str] = set()
     codes = [0]
+    settings = cli.read_settings(args.cfg_options)
     if args.show:
         require_display()
-    with VISInferencer(
-        args.config,
-        args.checkpoint,
-        args.device,
-        batch_size=args.batch_size,
-        autocast=args.autocast,
-        channels_last=args.channels_last,
-        cfg_options=cli.read_settings(args.cfg_options),
-        linker=args.linker,
-    ) as inferencer:
+    with (
+        VISInferencer(
+            args.config,
+            args.checkpoint,
+            args.device,
+            batch_size=args.batch_size,
+            autocast=args.autocast,
+            channels_last=args.channels_last,
+            cfg_options=settings,
+            linker=args.linker,
+        ) as inferencer,
+        naming_settings(inferencer.model.cfg, settings),
+    ):
         if args.score_thr is None:
             args.score_thr = inferencer.shown_score
         for number, source in enumerate([args.video, *args.input], 1):

@@ -139,6 +139,8 @@ def local_checkpoint(path: str | os.PathLike) -> Path:
         CheckpointDownloadError: The address cannot be reached, or the connection breaks off.
         CheckpointError: There is no such file.
     """
+    if not str(path):
+        raise CheckpointError("a checkpoint has an empty name: set load_from to a file or to None")
     if not is_url(path):
         file = Path(path).expanduser()
         if not file.is_file():

@@ -217,6 +217,16 @@ def _mistake(error: Exception) -> str:
 
 # --- building ---------------------------------------------------------------------------------
 
+# What a program raises where it is given the wrong arguments; RuntimeError is PyTorch's.
+PROGRAM_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+)
+
 
 @contextmanager
 def naming_settings(cfg: Config, options: dict[str, Any] | None = None) -> Iterator[None]:
@@ -231,7 +241,9 @@ def naming_settings(cfg: Config, options: dict[str, Any] | None = None) -> Itera
         yield
     except ConfigError:
         raise
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError) as error:
+    except PROGRAM_ERRORS as error:
+        if type(error) is not RuntimeError and isinstance(error, RuntimeError):
+            raise  # of a kind that says what is wrong
         place = f"{cfg.filename}: " if cfg.filename else ""
         problems = [f"{place}{problem}" for problem in wrong_settings(cfg, error)]
         if not problems and options:

@@ -46,12 +46,12 @@ def wrong_settings(cfg: Config, error: Exception) -> list[str]:
 
 
 def _unknown_types(cfg: Config, nodes: list, text: str) -> Iterator[str]:
-    if found := re.search(r"(\w+) is not in the \S+ registry", text):
-        known = f" under the default_scope {cfg.get('default_scope')!r}"
-        where = known if registered(found[1]) else similar_types(found[1])
-        for name, node in nodes:
-            if type_name(node) == found[1]:
-                yield f"{name}.type: there is no {found[1]}{where}"
+    known = f" under the default_scope {cfg.get('default_scope')!r}"
+    for name, node in nodes:
+        kind = type_name(node)
+        if isinstance(kind, str) and text.startswith(f"{kind} is not in the "):
+            where = known if registered(kind) else similar_types(kind)
+            yield f"{name}.type: there is no {kind:.100}{where}"
 
 
 def _unknown_arguments(cfg: Config, nodes: list, text: str) -> Iterator[str]:
@@ -97,8 +97,11 @@ def _missing_data(nodes: list) -> Iterator[str]:
 
 
 def _unknown_names(cfg: Config, error: Exception) -> Iterator[str]:
-    """Settings with the very value that a look-up did not find."""
-    if isinstance(error, KeyError) and error.args and isinstance(error.args[0], str):
-        for name, value in settings_in(cfg):
-            if isinstance(value, str) and value == error.args[0]:
-                yield f"{name}: {value!r} is not known"
+    """Settings of the Runner with the very value that a look-up did not find."""
+    for name in sorted(KEYS & cfg.keys()):
+        if (
+            isinstance(error, KeyError)
+            and isinstance(cfg[name], str)
+            and error.args == (cfg[name],)
+        ):
+            yield f"{name}: {cfg[name]!r} is not known"

@@ -346,7 +346,7 @@ def fits(value: Any, annotation: Any) -> bool:
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation is None or annotation is types.NoneType:
         return value is None
-    if origin in (typing.Union, types.UnionType):
+    if _is_choice(annotation):
         return any(fits(value, kind) for kind in inner)
     if origin is typing.Literal:
         return value in inner
@@ -383,17 +383,32 @@ def misfits(node: Mapping, owners: tuple) -> Iterable[tuple[str, Any, Any]]:
         owners: The classes that may take them, see :func:`owners_of`.
 
     Yields:
-        tuple: Key, value, and the annotation that it does not fit.
+        tuple: Key, value, and the annotation that it does not fit. Of a list or dict of which one
+        value does not fit, that value, under a dotted key.
     """
     for key, value in node.items():
         annotation = _annotation(owners, key)
         if annotation is not inspect.Parameter.empty and not fits(value, annotation):
-            yield key, value, annotation
+            yield from list(_wrong_parts(key, value, annotation)) or [(key, value, annotation)]
+
+
+def _wrong_parts(key: str, value: Any, annotation: Any) -> Iterable[tuple[str, Any, Any]]:
+    for kind in typing.get_args(annotation) if _is_choice(annotation) else (annotation,):
+        origin = typing.get_origin(kind)
+        if origin in (dict, list) and isinstance(value, origin):
+            wanted = typing.get_args(kind)[-1]
+            for name, part in value.items() if origin is dict else enumerate(value):
+                if part is not None and not fits(part, wanted):
+                    yield f"{key}.{name}", part, wanted
+
+
+def _is_choice(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
 
 
 def in_words(annotation: Any) -> str:
     """What an annotation asks for."""
-    is_choice = typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Literal)
+    is_choice = _is_choice(annotation) or typing.get_origin(annotation) is typing.Literal
     kinds = typing.get_args(annotation) if is_choice else (annotation,)
     return " or ".join(map(_word, kinds))
 

@@ -325,6 +325,7 @@ def options(rng, good, folder) -> Case:
         key = key[:where] + rng.choice([".", "x", ".0.", "-"]) + key[where:]
     option = f"{key}={rng.choice(ODD_TEXTS)}"
     words = [key, key.split(".")[-1], f"'{option}'"]
+    words += ["--cfg-options"] * key.startswith("-")  # which begins another option
     return train(good.train_config, words, folder, "--cfg-options", option)
 
 

@@ -180,6 +180,8 @@ def _add_frame(
         where = f"{file.path}: shapes[{i}]"
         require(shape, dict(label=str, points=list), where)
         where += f" ({show(shape['label'])})"
+        if not shape["label"].strip():
+            raise ConversionError(f"{where}: the label is empty")
         kind = shape.get("shape_type") or "polygon"
         if shape["label"] in NOT_OBJECTS:
             builder.left_out[f"shapes labelled {shape['label']}"] += 1

@@ -263,6 +263,7 @@ BOX = rectangle(2, 3, 6, 9)
         (shape("cat", [[1, 2, 3]] * 3, "polygon", 1), r"points must be a list of \[x, y\]"),
         (shape("cat", [["a", 2]] * 3, "polygon", 1), r"shapes\[0\] \('cat'\): "),
         (shape("cat", [[1e9, 2]] * 3, "polygon", 1), "coordinates must be"),
+        (shape(" ", BOX, "rectangle", 1), r"shapes\[0\] \(' '\): the label is empty"),
         (shape("cat", BOX, "blob", 1), "unknown shape_type 'blob'"),
         (shape("cat", BOX, "rectangle", "x"), "group_id must be a whole number, got 'x'"),
         (shape("cat", BOX, "rectangle", 1.5), "group_id must be a whole number, got 1.5"),
