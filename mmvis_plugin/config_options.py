@@ -41,7 +41,7 @@ KEYS = {
     "model_wrapper_cfg",
     "sync_bn",
     "shipped_weights",
-} - {"cfg"}
+} - {"cfg", "launcher"}
 
 REGISTRIES = [value for value in vars(mmdet.registry).values() if isinstance(value, Registry)]
 
@@ -73,6 +73,7 @@ WRAPPERS = {"optimizer", "constructor", "paramwise_cfg", "clip_grad", "accumulat
 # Settings that go by another name here, or are an option of their own.
 ELSEWHERE = {
     "data_root": "--data-root FOLDER",
+    "launcher": "--launcher NAME",
     "train_pipeline": "train_dataloader.dataset.pipeline",
     "val_pipeline": "val_dataloader.dataset.pipeline",
     "test_pipeline": "test_dataloader.dataset.pipeline",
@@ -149,7 +150,7 @@ def instead(cfg: Config, option: str) -> str:
     """Where the setting is that an option means which nothing reads: the end of a message."""
     first, *rest = option.lstrip("_").split(".")
     moved = ELSEWHERE.get(first)
-    if first == "data_root":
+    if first in ("data_root", "launcher"):
         return f"; set {moved}"
     names = [".".join([moved, *rest])] if moved else []
     key = (rest or [first])[-1]

@@ -185,6 +185,7 @@ def test_options_set_numbers_inside_of_lists():
     [
         ("max_iters", "nothing reads max_iters; set train_cfg.max_iters"),
         ("data_root", "nothing reads data_root; set --data-root FOLDER"),
+        ("launcher", "nothing reads launcher; set --launcher NAME"),
         ("vis_backends", "nothing reads vis_backends; set visualizer.vis_backends"),
         ("other", "nothing reads other"),
         ("zzz", "nothing reads zzz"),

@@ -65,6 +65,16 @@ def test_a_photo_with_exif_is_upright(tmp_path, orientation):
     assert np.abs(frame.astype(int) - expected).mean() < 2
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".webp"])
+def test_pictures_of_other_formats_with_exif(tmp_path, suffix):
+    image = Image.fromarray(picture((64, 48)))
+    exif = image.getexif()
+    exif[0x010F], exif[0x0112] = "Camera", 6
+    image.save(tmp_path / f"photo{suffix}", exif=exif)
+    reader, frames = read(tmp_path / f"photo{suffix}")
+    assert reader.size == (48, 64) and len(frames) == 1
+
+
 def test_a_film_of_photos_with_exif(tmp_path):
     image = Image.fromarray(picture((64, 48)))
     exif = image.getexif()
