@@ -294,7 +294,7 @@ def _misfit(error: Exception) -> str:
     """What PyTorch found wrong with weights, the first of it."""
     pattern = r"size mismatch for (\S+): .*Size\((\[.*?\])\) from .*Size\((\[.*?\])\)"
     if not (found := re.findall(pattern, str(error))):
-        return str(error).splitlines()[-1].strip()
+        return (str(error).splitlines() or [type(error).__name__])[-1].strip()
     parameter, theirs, ours = found[0]
     more = f", and {len(found) - 1} more parameters differ" if len(found) > 1 else ""
     return f"{parameter} is {theirs} in it and {ours} in the model{more}"

@@ -91,7 +91,7 @@ def require_weights_version(cfg: Config, trained: int, checkpoint: str | os.Path
 def _version_of(path: str) -> int | None:
     """Version of ShapesVIS in a JSON, whose ``info`` comes first; None if it is something else."""
     try:
-        with open(path) as file:
+        with open(path, encoding="utf-8", errors="replace") as file:
             head = file.read(LENGTH_OF_INFO)
         info, _ = json.JSONDecoder().raw_decode(head, head.index("{", head.index('"info"')))
         if info["description"].startswith("ShapesVIS"):

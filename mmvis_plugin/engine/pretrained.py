@@ -47,17 +47,13 @@ class Fit:
         place = f" of {self.place}" if self.place else ""
         text = f"Loaded {len(self.loaded)} of {self.total} weights{place} from {self.source}"
         if self.missing:
-            parts = Counter(part_of(name.removeprefix(f"{self.place}.")) for name in self.missing)
+            names = (name.removeprefix(f"{self.place}.") for name in self.missing)
+            parts = Counter(name.partition(".")[0] for name in names)
             lacking = ", ".join(f"{count} of {part}" for part, count in parts.items())
             text += f"; the file lacks {len(self.missing)}: {lacking}"
         if self.reshaped:
             text += f"; not loaded, since their shapes differ: {', '.join(self.reshaped)}"
         return text
-
-
-def part_of(name: str) -> str:
-    """The part of a model that a weight belongs to."""
-    return name.partition(".")[0]
 
 
 def fits_of(model: nn.Module, load_from: str | None) -> list[Fit]:
@@ -99,7 +95,7 @@ def fits_of(model: nn.Module, load_from: str | None) -> list[Fit]:
                 f"load_from: {load_from} is not for a {type(model).__name__}: it has "
                 f"{len(fit.loaded)} of the model's {fit.total} weights. To train with what fits, "
                 "give it to the parts that it fits: "
-                f"model.PART.init_cfg=dict(type='Pretrained', checkpoint=...)"
+                "model.PART.init_cfg=dict(type='Pretrained', checkpoint=...)"
             )
         fits.append(fit)
     return fits
