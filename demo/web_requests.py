@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from threading import Lock
@@ -25,6 +26,7 @@ from mmvis_plugin.visualization.timeline import figure_pixels, plot_timeline
 # Containers that hold one video each. FFmpeg also reads playlists, which name further files of
 # this machine and of the network: an upload must not.
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,asf"
+MOST_OF_IT = 0.8  # share of the announced length below which a film is incomplete
 # Of the table of tracks: its headings, and the columns of CSVSink they stand for.
 TABLE = {
     "Track": "track_id",
@@ -173,7 +175,7 @@ def segment_upload(
     # The rate that browsers write into their recordings (1000 a second) is not theirs.
     rate = num_frames / sum(result.timing)
     write_picture(figure_pixels(plot_timeline(bars, num_frames, float(rate))), timeline)
-    summary = summarize(video, num_frames, len(bars), score_thr)
+    summary = summarize(video, num_frames, sum(result.timing), len(bars), score_thr)
     rows = read_table(table)
     table.unlink()  # the page shows it; nobody is given the file
     yield Outcome(summary, painted, timeline, rows, tracks)
@@ -241,7 +243,10 @@ def read_table(path: Path) -> list[list[str]]:
     return [[row[column] for column in TABLE.values()] for row in read_rows(path)]
 
 
-def summarize(video: VideoStream, num_frames: int, num_tracks: int, score_thr: float) -> str:
+def summarize(
+    video: VideoStream, num_frames: int, seconds: Fraction, num_tracks: int, score_thr: float
+) -> str:
+    """What was read and found; ``seconds`` is when the last frame ends."""
     width, height = video.size
     summary = f"{num_frames} frames of {width} x {height}, "
     summary += f"{num_tracks} tracks" if num_tracks != 1 else "1 track"
@@ -252,4 +257,9 @@ def summarize(video: VideoStream, num_frames: int, num_tracks: int, score_thr: f
     missing = (video.num_frames or 0) - video.num_broken - num_frames
     if missing > 0:
         summary += f"; the file is incomplete: {missing} further frames are missing"
+    # Matroska and WebM say how long they are, which their sound may be, too.
+    announced = 0 if video.num_frames else (video.expected_frames or 0) / video.fps
+    if seconds < MOST_OF_IT * announced:
+        summary += f"; the file is incomplete: it ends after {float(seconds):.1f} of "
+        summary += f"{float(announced):.1f} seconds"
     return summary + "."

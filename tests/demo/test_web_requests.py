@@ -93,6 +93,14 @@ class TestGoodVideo:
         assert 5 < number < 40
         assert f"the file is incomplete: {40 - number} further frames are" in outcome.summary
 
+    def test_a_truncated_upload_of_known_length_is_told(self, models, folder, tmp_path):
+        """Matroska says how long a film is, but not how many frames it has."""
+        path = tmp_path / "cut.mkv"
+        write_file(path, 40)
+        assert "incomplete" not in segment(path, models, folder)[-1].summary
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        assert "the file is incomplete: it ends after" in segment(path, models, folder)[-1].summary
+
     def test_a_broken_frame_is_told(self, video, models, folder, monkeypatch):
         monkeypatch.setattr(web.VideoStream, "num_broken", 1)
         assert "1 frames cannot be decoded" in segment(video, models, folder)[-1].summary
