@@ -22,9 +22,10 @@ class ByteTrackLinker(KalmanLinker):
     3. Detections of low score and confirmed tracks that were there in the last frame, by overlap.
 
     Detections of high score that are left open tracks, confirmed ones in the first frame. While a
-    track is missed, its height stays as it is. These rules and all numbers are those of the
-    authors' code as MMDetection has it; thresholds were chosen for pedestrians at 30 frames a
-    second.
+    track is missed, its height stays as it is. Rules and numbers are MMDetection's, with two
+    differences: tentative tracks are predicted, too, as in the paper, and ``init_score`` counts in
+    all frames, not only where nothing is tracked. The numbers were chosen for pedestrians at 30
+    frames a second.
 
     Args:
         high_score (float): A score above it is high ...

@@ -13,7 +13,7 @@ from .similarity import pairwise_overlap
 
 
 class BoxFilter(KalmanFilter):
-    """MMDetection's Kalman filter, with DeepSORT's state: center, aspect, height and velocities.
+    """MMDetection's Kalman filter, with DeepSORT's state: centre, aspect, height and velocities.
 
     Noise grows with the height of the box. Everything is float64, in pixels of the original frame.
     """
@@ -123,9 +123,14 @@ class KalmanLinker(OnlineLinker):
             YouTube-VIS a hidden frame costs more than a wrong one.
         overlap (str): See :class:`Linker`. A track has its predicted box, but the mask of its last
             detection.
+
+    Attributes:
+        filter (BoxFilter): The filter; it holds no state.
+        track_type (type): What is kept of an object.
     """
 
     filter = BoxFilter()
+    track_type = KalmanTrack
 
     def __init__(
         self,
@@ -161,29 +166,31 @@ class KalmanLinker(OnlineLinker):
         """Find the detections of the next frame among the tracks; see :class:`OnlineLinker`."""
         ids = np.full(len(detections), -1, dtype=np.int64)
         usable = np.flatnonzero(has_area(detections.bboxes))
-        detections = detections.select(usable)
+        owners = self._find_owners(state, detections.select(usable))
+        for row, track in owners.items():
+            track.confirmed = self.confirms(track, state.num_frames)
+            if track.confirmed or self.show_tentative:
+                ids[usable[row]] = track.id
+        state.tracks = [track for track in state.tracks if self.remembers(track)]
+        return ids
+
+    def _find_owners(self, state: KalmanState, detections: Detections) -> dict[int, KalmanTrack]:
+        """Move all tracks to the next frame; the track of each detection that has one."""
         for track in state.tracks:
             self.predict(track)
         matching = Matching(len(state.tracks), len(detections))
         self.match(matching, state.tracks, detections)
+        owners = {}
         for track, row in zip(state.tracks, matching.detection_of, strict=True):
             if row < 0:
                 self.miss(track)
             else:
                 self.update(track, detections.select([row]))
-        rows = np.flatnonzero((matching.track_of < 0) & self.opens(detections))
-        opened = [
-            self.open(int(new_id), detections.select([row]))
-            for new_id, row in zip(state.new_ids(len(rows)), rows, strict=True)
-        ]
-        matched = matching.detection_of >= 0
-        found = [track for track in state.tracks if not track.gap] + opened
-        for track, row in zip(found, [*matching.detection_of[matched], *rows], strict=True):
-            track.confirmed = self.confirms(track, state.num_frames)
-            if track.confirmed or self.show_tentative:
-                ids[usable[row]] = track.id
-        state.tracks = [track for track in state.tracks if self.remembers(track)] + opened
-        return ids
+                owners[row] = track
+        for row in np.flatnonzero((matching.track_of < 0) & self.opens(detections)):
+            owners[row] = self.open(int(state.new_ids(1)[0]), detections.select([row]))
+            state.tracks.append(owners[row])
+        return owners
 
     # --- the life of a track -------------------------------------------------------------------
 
@@ -195,8 +202,6 @@ class KalmanLinker(OnlineLinker):
         """The track of a single detection."""
         state = self.filter.initiate(self.filter.measure(detection.bboxes[0]))
         return self.track_type(new_id, int(detection.labels[0]), detection.masks[0], *state)
-
-    track_type = KalmanTrack
 
     def predict(self, track: KalmanTrack) -> None:
         """Move a track to the next frame."""
@@ -229,7 +234,7 @@ class KalmanLinker(OnlineLinker):
     # --- similarity ----------------------------------------------------------------------------
 
     def overlaps(self, tracks: Sequence[KalmanTrack], detections: Detections) -> np.ndarray:
-        """(T, N) overlap of predicted tracks and detections, NaN where :meth:`gated` says so."""
+        """(T, N) overlap of predicted tracks and detections, NaN for pairs that may not match."""
         bboxes = np.array([self.filter.bbox(track.mean) for track in tracks])
         return self.overlaps_at(bboxes, tracks, detections)
 

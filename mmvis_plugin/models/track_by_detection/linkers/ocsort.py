@@ -48,9 +48,10 @@ class OCSORTLinker(KalmanLinker):
     is missing, or the track is too young, the direction does not count.
 
     A track that is found again is filtered anew from its last detection on, as if it had moved in
-    a straight line to the new one (ORU). The rules that the paper leaves open are
-    MMDetection's: tentative tracks by themselves, tracks of the first frame confirmed at once, the
-    height of a missed track held, no overlap without the score.
+    a straight line to the new one (ORU). Rules that the paper leaves open are MMDetection's:
+    tentative tracks are matched by themselves, tracks of the first frame are confirmed at once, and
+    a missed track keeps its height. Unlike MMDetection, we predict in ORU as the paper does, update
+    the filter once a detection, and predict tentative tracks; ``init_score`` counts in all frames.
 
     Args:
         min_score (float): Detections must have a score above it.
@@ -160,6 +161,6 @@ class OCSORTLinker(KalmanLinker):
 
 
 def directions(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """(..., 2) unit vectors from center to center of (..., 4) xyxy boxes; 0 where they agree."""
+    """(..., 2) unit vectors from centre to centre of (..., 4) xyxy boxes; 0 where they agree."""
     ways = (ends[..., :2] + ends[..., 2:] - starts[..., :2] - starts[..., 2:]) / 2
     return ways / (np.linalg.norm(ways, axis=-1, keepdims=True) + 1e-6)

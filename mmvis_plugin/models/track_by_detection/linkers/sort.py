@@ -14,7 +14,7 @@ from .kalman import BoxFilter, KalmanLinker, KalmanTrack, Matching
 
 
 class AreaFilter(BoxFilter):
-    """SORT's filter: center, area, aspect, and velocities of all but the aspect (Section 3.2).
+    """SORT's filter: centre, area, aspect, and velocities of all but the aspect (Section 3.2).
 
     The paper gives no noise, only that the first velocity is 0 and very uncertain. These values
     are in common use with this state; in pixels, whatever the size of the box.
@@ -65,9 +65,9 @@ class SORTLinker(KalmanLinker):
     """SORT. Each detection opens a track that no track takes, whatever its score.
 
     A track is confirmed while it has been detected in ``min_hits`` frames in a row, and in the
-    first ``min_hits`` frames of a video. Other than in the successors a tentative track survives a
-    miss like a confirmed one. The result of a frame has the detection's box and mask where the
-    paper has the filter's box.
+    first ``min_hits`` frames of a video. Unlike in its successors, a tentative track survives a
+    miss just as a confirmed one does. The result of a frame has the detection's box and mask; the
+    paper's has the filter's box.
 
     Args:
         min_iou (float): Smallest overlap of a pair. Pairs are assigned first, for the largest sum
