@@ -202,7 +202,7 @@ class Run:
 def run(args: argparse.Namespace) -> int:
     """Segment all videos and return the exit code: the worst of theirs."""
     from mmvis_plugin.apis import VISInferencer
-    from mmvis_plugin.config import naming_settings
+    from mmvis_plugin.config import PROGRAM_ERRORS, naming_settings
 
     names: set[str] = set()
     codes = [0]
@@ -220,7 +220,8 @@ def run(args: argparse.Namespace) -> int:
             cfg_options=settings,
             linker=args.linker,
         ) as inferencer,
-        naming_settings(inferencer.model.cfg, settings),
+        # PyTorch raises a RuntimeError for a model whose parts do not fit together.
+        naming_settings(inferencer.model.cfg, settings, (*PROGRAM_ERRORS, RuntimeError)),
     ):
         if args.score_thr is None:
             args.score_thr = inferencer.shown_score

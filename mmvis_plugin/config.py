@@ -217,33 +217,29 @@ def _mistake(error: Exception) -> str:
 
 # --- building ---------------------------------------------------------------------------------
 
-# What a program raises where it is given the wrong arguments; RuntimeError is PyTorch's.
-PROGRAM_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-)
+# What a program raises where it is given the wrong arguments.
+PROGRAM_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError)
 
 
 @contextmanager
-def naming_settings(cfg: Config, options: dict[str, Any] | None = None) -> Iterator[None]:
+def naming_settings(
+    cfg: Config,
+    options: dict[str, Any] | None = None,
+    errors: tuple[type[Exception], ...] = PROGRAM_ERRORS,
+) -> Iterator[None]:
     """Within this context, a setting that fits no class is a :class:`ConfigError`.
 
     Args:
         cfg: Config from which something is built, see :func:`wrong_settings`.
         options: ``--cfg-options``. Any error that a program makes of its arguments is put down to
             them: without them, it is shown whole.
+        errors: Those errors; others pass.
     """
     try:
         yield
     except ConfigError:
         raise
-    except PROGRAM_ERRORS as error:
-        if type(error) is not RuntimeError and isinstance(error, RuntimeError):
-            raise  # of a kind that says what is wrong
+    except errors as error:
         place = f"{cfg.filename}: " if cfg.filename else ""
         problems = [f"{place}{problem}" for problem in wrong_settings(cfg, error)]
         if not problems and options:

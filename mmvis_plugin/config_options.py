@@ -271,7 +271,7 @@ def _signature(function: Callable) -> inspect.Signature:
     names = {**vars(collections.abc), **getattr(function, "__globals__", {})}
     try:
         return inspect.signature(function, globals=names, eval_str=True)
-    except NameError:  # only a type checker imports what it names
+    except (AttributeError, NameError, SyntaxError, TypeError):  # of what only a checker reads
         return inspect.signature(function)
 
 
