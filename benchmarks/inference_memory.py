@@ -103,7 +103,7 @@ def measure(config: str, num_frames: int, short: int) -> dict:
         memory["long_mb"] = harness.peak_memory() / harness.MEGABYTE
     return {
         "config": config,
-        "weights": "shipped" if inferencer.model.cfg.get("shipped_weights") else "random",
+        "weights": "shipped" if inferencer.model.weights else "random",
         "frames": [short, num_frames],
         **memory,
         "tracks_per_frame": num_seen / num_frames,
@@ -117,7 +117,7 @@ def measure(config: str, num_frames: int, short: int) -> dict:
 def build_model(config: str) -> torch.nn.Module:
     torch.manual_seed(0)
     model = build_video_segmentor(config, require_weights=False)
-    if not model.cfg.get("shipped_weights"):
+    if not model.weights:
         cfg = model.cfg.copy()
         cfg.model = without_thresholds(cfg.model.to_dict())
         model = build_video_segmentor(cfg, require_weights=False)

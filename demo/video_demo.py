@@ -22,9 +22,9 @@ if TYPE_CHECKING:  # PyTorch is loaded when the arguments are right
     from mmvis_plugin.apis import FrameResult, Sink, VideoStream, VISInferencer
 
 EXAMPLES = """examples:
+  python demo/video_demo.py street.mp4 masktrack_rcnn_r50_ytvis19 --out tracks.mp4
   python demo/video_demo.py street.mp4 mmdet::rtmdet/rtmdet-ins_s_8xb32-300e_coco \\
       --linker bytetrack --classes person car --out tracks.mp4
-  python demo/video_demo.py clip.mp4 maskprop_r18_shapes --out tracks.mp4
   python demo/video_demo.py clip.mp4 CONFIG.py CHECKPOINT.pth --out tracks.mp4 --out tracks.json
   python demo/video_demo.py frames/ CONFIG.py CHECKPOINT.pth --out tracks.mp4 --fps 30000/1001
   python demo/video_demo.py a.mp4 CONFIG.py CHECKPOINT.pth --input b.mp4 --out-dir results
@@ -219,6 +219,7 @@ def run(args: argparse.Namespace) -> int:
             channels_last=args.channels_last,
             cfg_options=settings,
             linker=args.linker,
+            accept_licence=args.accept_licence,
         ) as inferencer,
         # PyTorch raises a RuntimeError for a model whose parts do not fit together.
         naming_settings(inferencer.model.cfg, settings, (*PROGRAM_ERRORS, RuntimeError)),

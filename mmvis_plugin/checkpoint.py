@@ -15,16 +15,13 @@ import os
 import pickle
 import re
 import reprlib
-import shutil
 import zipfile
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from functools import cache
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
-from urllib.request import Request, urlopen
 
 import numpy as np
 import torch
@@ -34,12 +31,8 @@ from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.runner import CheckpointLoader
 from torch import nn
 from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
-from tqdm import tqdm
 
-from .files import replacing
-
-# Seconds without a single byte after which a download counts as failed.
-DOWNLOAD_TIMEOUT = 30
+from .fetching import DownloadError, fetch
 
 # Methods that training checkpoints name: the statistics of the logged values and the annealing
 # function of a one-cycle schedule. Pickle writes them as ``getattr(owner, name)``.
@@ -112,8 +105,13 @@ def is_url(path: str | os.PathLike) -> bool:
     return str(path).startswith(("http://", "https://"))
 
 
+def download_folder() -> Path:
+    """Where downloads are kept: PyTorch's cache, ``$TORCH_HOME/hub/checkpoints``."""
+    return Path(torch.hub.get_dir(), "checkpoints")
+
+
 def cached_path(url: str) -> Path:
-    """Where the download of ``url`` is kept: in PyTorch's cache.
+    """Where the download of ``url`` is kept, in :func:`download_folder`.
 
     A name that ends in a hash of the content, as in PyTorch's and MMDetection's model zoos, stays
     as it is. Any other, such as ``epoch_12.pth``, may be of several files: it is told apart by the
@@ -123,20 +121,20 @@ def cached_path(url: str) -> Path:
     if not re.search(r"-[0-9a-f]{8,}\.\w+$", name):
         stem, suffix = os.path.splitext(name)
         name = f"{stem}_{hashlib.sha256(url.encode()).hexdigest()[:8]}{suffix}"
-    return Path(torch.hub.get_dir(), "checkpoints", name)
+    return download_folder() / name
 
 
 def local_checkpoint(path: str | os.PathLike) -> Path:
     """Path of a checkpoint on this machine, downloaded first if it is an address.
 
     Args:
-        path: A file, or an http(s) address, which is looked up in PyTorch's cache first.
+        path: A file, or an http(s) address, see :func:`mmvis_plugin.fetching.fetch`.
 
     Returns:
         Path: An existing file.
 
     Raises:
-        CheckpointDownloadError: The address cannot be reached, or the connection breaks off.
+        CheckpointDownloadError: The address cannot be downloaded.
         CheckpointError: There is no such file.
     """
     if not str(path):
@@ -147,32 +145,10 @@ def local_checkpoint(path: str | os.PathLike) -> Path:
             raise CheckpointError(f"The checkpoint {file} does not exist.")
         return file
 
-    file = cached_path(str(path))
-    if file.is_file():
-        return file
     try:
-        _download(str(path), file)
-    except (OSError, HTTPException, ValueError) as error:
-        raise CheckpointDownloadError(
-            f"Cannot download {path} ({error}). Download it elsewhere and put it at {file}"
-        ) from error
-    return file
-
-
-def _download(url: str, file: Path) -> None:
-    """Download a file, which appears when it is whole.
-
-    ``torch.hub`` takes the end of a broken connection for the end of the file.
-    """
-    request = Request(url, headers={"User-Agent": "torch.hub"})
-    with replacing(file) as temporary:
-        with urlopen(request, timeout=DOWNLOAD_TIMEOUT) as source, open(temporary, "wb") as target:
-            size = int(source.headers.get("Content-Length") or 0)  # not every server tells
-            with tqdm.wrapattr(target, "write", total=size or None, desc=file.name) as counted:
-                shutil.copyfileobj(source, counted)
-        received = temporary.stat().st_size
-        if received < size:
-            raise ConnectionError(f"the connection ended after {received} of {size} bytes")
+        return fetch([str(path)], cached_path(str(path)))
+    except DownloadError as error:
+        raise CheckpointDownloadError(str(error)) from error
 
 
 @CheckpointLoader.register_scheme(("http://", "https://"), force=True)
@@ -274,17 +250,22 @@ def fill_model(
     state = checkpoint.get("state_dict", checkpoint)
     try:
         consume_prefix_in_state_dict_if_present(state, "module.")
-        missing = model.load_state_dict(state, strict=False).missing_keys
+        keys = model.load_state_dict(state, strict=False)
     except (AttributeError, RuntimeError, TypeError) as error:  # no tensors, or of other shapes
         raise CheckpointError(
             f"{name} does not fit {config}: {_misfit(error)}. {_USE_ITS_CONFIG}"
         ) from error
+    missing, left_over = keys.missing_keys, keys.unexpected_keys
     if missing:
-        some = ", ".join([*missing[:3], "..."] if len(missing) > 3 else missing)
         raise CheckpointError(
             f"{name} does not fit {config}: it lacks {len(missing)} of the model's parameters "
-            f"({some}). {_USE_ITS_CONFIG}"
+            f"({_some(missing)}); left over are {len(left_over)} of its own ({_some(left_over)}). "
+            f"{_USE_ITS_CONFIG}"
         )
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join([*keys[:3], "..."] if len(keys) > 3 else keys) or "none"
 
 
 _USE_ITS_CONFIG = "Use the config that it was trained with"

@@ -40,7 +40,6 @@ KEYS = {
     "find_unused_parameters",
     "model_wrapper_cfg",
     "sync_bn",
-    "shipped_weights",
 } - {"cfg", "launcher"}
 
 REGISTRIES = [value for value in vars(mmdet.registry).values() if isinstance(value, Registry)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import glob
 import json
 import logging
@@ -12,7 +13,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,21 @@ def naming_place(place: str | os.PathLike, temporary: Path | None = None) -> Ite
         if error.errno not in FULL or error.filename not in (None, str(temporary), hidden):
             raise
         raise OSError(f"{place} cannot be written to: {error.strerror}") from error
+
+
+@contextmanager
+def locked(path: str | os.PathLike) -> Iterator[None]:
+    """Let only one process or thread at a time make a file; the others wait.
+
+    Args:
+        path: The file; missing folders are made. The lock is an empty hidden file beside it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.name}.lock"), "w") as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def check_writable(path: str | os.PathLike) -> None:

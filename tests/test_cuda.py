@@ -52,7 +52,7 @@ def build(method, device):
     """The model with its shipped weights, else with what its training starts from and seed 0."""
     torch.manual_seed(0)
     model = build_video_segmentor(config_of(method), device=device, require_weights=False)
-    if "shipped_weights" not in model.cfg:
+    if not model.weights:
         untrained = MODELS.build(model.cfg.model)
         untrained.init_weights()
         model.load_state_dict(untrained.state_dict())

@@ -287,15 +287,26 @@ def add_cfg_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add ``config``, an optional ``checkpoint``, ``--device`` and ``--cfg-options``."""
+    """Add ``config``, :func:`add_checkpoint`, ``--device`` and ``--cfg-options``."""
     add_config(parser)
+    add_checkpoint(parser)
+    add_device(parser)
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Add an optional ``checkpoint``, and ``--accept-licence``."""
     parser.add_argument(
         "checkpoint",
         nargs="?",
         type=checkpoint,
-        help="weights: a file or an address (default: the weights shipped for the config)",
+        help="weights: a file or an address (default: those released for the config, downloaded "
+        "once; tools/list_models.py lists them)",
     )
-    add_device(parser)
+    parser.add_argument(
+        "--accept-licence",
+        action="store_true",
+        help="agree to a licence that limits the use of released weights, or to the lack of one",
+    )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
@@ -312,7 +323,7 @@ def add_untrained(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--untrained",
         action="store_true",
-        help="use random weights if none are shipped for the config",
+        help="download nothing: use random weights if none come with the package",
     )
 
 
@@ -420,5 +431,10 @@ def open_model(args: argparse.Namespace):
 
     settings = read_settings(args.cfg_options)
     return build_video_segmentor(
-        args.config, args.checkpoint, args.device, settings, not args.untrained
+        args.config,
+        args.checkpoint,
+        args.device,
+        settings,
+        require_weights=not args.untrained,
+        accept_licence=args.accept_licence,
     )

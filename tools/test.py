@@ -3,17 +3,18 @@
 import argparse
 
 from command_line import (
+    add_checkpoint,
     add_config,
     add_run,
     add_score_thr,
-    checkpoint,
     make_parser,
     read_settings,
     run,
 )
 
 EXAMPLES = """examples:
-  python tools/test.py configs/maskprop/maskprop_r18_shapes.py weights/maskprop_r18_shapes.pth
+  python tools/test.py maskprop_r18_shapes
+  python tools/test.py masktrack_rcnn_r50_ytvis19 --out results.json
   python tools/test.py configs/maskprop/maskprop_r18_shapes.py work_dirs/x/iter_3000.pth \\
       --out results.json --show-dir tracks
   tools/dist_test.sh configs/maskprop/maskprop_r50_ytvis19.py CHECKPOINT 8 --out results.json
@@ -23,7 +24,7 @@ EXAMPLES = """examples:
 def parse_args() -> argparse.Namespace:
     parser = make_parser(__doc__, EXAMPLES)
     add_config(parser)
-    parser.add_argument("checkpoint", type=checkpoint, help="weights: a file or an address")
+    add_checkpoint(parser)
     add_run(parser, "logs")
     parser.add_argument(
         "--out",
@@ -62,11 +63,13 @@ def main() -> None:
 
 def prepare(cfg, args: argparse.Namespace) -> None:
     """Set up a run in its config, and check it as far as possible without building anything."""
+    from mmvis_plugin.apis.models import released_weights
     from mmvis_plugin.engine import run_settings
     from mmvis_plugin.models.video_segmentor import leave_out_training_parts
 
     run_settings.require_data(cfg, ["test_dataloader"])
     run_settings.set_work_dir(cfg, args.work_dir)
+    args.checkpoint = args.checkpoint or str(released_weights(cfg, args.accept_licence))
     cfg.load_from, cfg.resume = args.checkpoint, False
     leave_out_training_parts(cfg.model)
     if args.out:

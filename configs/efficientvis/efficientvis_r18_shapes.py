@@ -7,8 +7,6 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
-shipped_weights = "{{ fileDirname }}/../../weights/efficientvis_r18_shapes.pth"
-
 model = dict(
     init_cfg=dict(
         type="Pretrained",

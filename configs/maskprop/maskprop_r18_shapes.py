@@ -7,8 +7,6 @@ _base_ = [
     "../_base_/default_runtime.py",
 ]
 
-shipped_weights = "{{ fileDirname }}/../../weights/maskprop_r18_shapes.pth"
-
 _detector = _base_.model
 _frames = _detector.pop("data_preprocessor")
 del _base_.model

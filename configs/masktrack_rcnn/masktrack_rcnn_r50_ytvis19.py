@@ -10,11 +10,6 @@ _base_ = [
 
 _detector = _base_.model
 _frames = _detector.pop("data_preprocessor")
-# The weights that configs/maskprop/maskprop_r50_ytvis19.py starts from.
-_detector.init_cfg.checkpoint = (
-    "https://download.openmmlab.com/mmdetection/v2.0/mask_rcnn/mask_rcnn_r50_fpn_mstrain-poly_3x_"
-    "coco/mask_rcnn_r50_fpn_mstrain-poly_3x_coco_20210524_201154-21b550bb.pth"
-)
 _detector.rpn_head.type = "AgnosticRPNHead"
 _detector.train_cfg.rpn.sampler.num = 64
 _detector.train_cfg.rpn_proposal.update(nms_pre=200, max_per_img=200)

@@ -2,8 +2,6 @@
 # foreground-background separability loss, with a discriminator and an optimizer for it.
 _base_ = "./ablations/mssts_r18_decoder_shapes.py"
 
-shipped_weights = "{{ fileDirname }}/../../weights/mssts_r18_shapes.pth"
-
 model = dict(
     discriminator=dict(
         type="SeparabilityDiscriminator", channels=96, hidden_channels=(16, 32, 64, 128)

@@ -2,6 +2,7 @@
 
 from mmvis_plugin.apis.inferencer import VISInferencer
 from mmvis_plugin.apis.models import build_video_segmentor, list_configs
+from mmvis_plugin.apis.releases import Release, list_models
 from mmvis_plugin.apis.results import FrameResult, TrackedObject
 from mmvis_plugin.apis.sinks import CSVSink, IdMapSink, JSONSink, MOTSSink, Sink, VideoSink
 from mmvis_plugin.apis.stream import VideoStream
@@ -14,6 +15,7 @@ __all__ = [
     "IdMapSink",
     "JSONSink",
     "MOTSSink",
+    "Release",
     "Sink",
     "TrackedObject",
     "VISInferencer",
@@ -24,4 +26,5 @@ __all__ = [
     "VideoWriter",
     "build_video_segmentor",
     "list_configs",
+    "list_models",
 ]

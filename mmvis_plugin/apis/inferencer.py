@@ -31,7 +31,8 @@ class VISInferencer:
         config_or_alias: Path of a config; the name of one that comes with the package, such as
             ``maskprop_r18_shapes`` (see :func:`list_configs`); a loaded config; or a model of
             :func:`build_video_segmentor`, which is used where it is.
-        weights: File or URL of a checkpoint. Without it, the weights shipped for the config.
+        weights: File or URL of a checkpoint. Without it, the weights released for the config,
+            which are downloaded once (see :func:`list_models`).
         device: Where to run, e.g. ``cpu`` or ``cuda:0``. Without it, a GPU if there is one.
         batch_size: Frames that go to the model in one call at most; those that are decoded
             already go together, none is waited for. By default 8 on a GPU and 1 on the CPU, where
@@ -42,6 +43,8 @@ class VISInferencer:
         cfg_options: Settings that replace those of the config.
         linker: Makes a video model of an image instance segmenter, whose config may also be one of
             MMDetection's (``mmdet::rtmdet/rtmdet-ins_s_8xb32-300e_coco``); see :func:`with_linker`.
+        accept_licence: Agree to a licence that limits the use of released weights, or to the lack
+            of one. Otherwise a terminal asks. Either is necessary only once.
 
     Attributes:
         model (nn.Module): The model.
@@ -72,6 +75,7 @@ class VISInferencer:
         channels_last: bool = False,
         cfg_options: dict | None = None,
         linker: str | None = None,
+        accept_licence: bool = False,
     ):
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size {batch_size}: it must be 1 or more")
@@ -80,7 +84,9 @@ class VISInferencer:
         if isinstance(config_or_alias, nn.Module):
             self.model = config_or_alias
         else:
-            self.model = build_video_segmentor(config_or_alias, weights, device, cfg_options)
+            self.model = build_video_segmentor(
+                config_or_alias, weights, device, cfg_options, accept_licence=accept_licence
+            )
         if channels_last:
             for parameter in self.model.parameters():
                 if parameter.dim() == 4:

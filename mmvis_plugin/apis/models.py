@@ -34,6 +34,9 @@ from mmvis_plugin.config_options import registered
 from mmvis_plugin.distributed import use_idle_cores
 from mmvis_plugin.models.video_segmentor import leave_out_training_parts
 
+from .released_weights import find_weights
+from .releases import Release, find_release, list_models
+
 
 def list_configs(with_weights: bool = False) -> list[str]:
     """Names of the configs that come with the package, e.g. ``maskprop_r18_shapes``.
@@ -41,16 +44,9 @@ def list_configs(with_weights: bool = False) -> list[str]:
     Args:
         with_weights: Only those whose own weights come with the package as well.
     """
-    configs = shipped_configs()
-    return sorted(name for name, path in configs.items() if not with_weights or _has_weights(path))
-
-
-def _has_weights(path: Path) -> bool:
-    # A config that inherits the setting is a variant, and the weights are another model's.
-    if "shipped_weights" not in path.read_text():
-        return False
-    weights = Config.fromfile(path).get("shipped_weights")
-    return bool(weights) and Path(weights).is_file()
+    if with_weights:
+        return [model.name for model in list_models() if model.is_shipped and model.file.is_file()]
+    return sorted(shipped_configs())
 
 
 def build_video_segmentor(
@@ -59,28 +55,35 @@ def build_video_segmentor(
     device: str | torch.device | None = None,
     cfg_options: dict | None = None,
     require_weights: bool = True,
+    accept_licence: bool = False,
 ) -> nn.Module:
     """Build a model, load its weights and set it to evaluation.
 
     Args:
         config: Path of a config, the name of one that comes with the package (as
             :func:`list_configs` gives them), or a loaded one.
-        checkpoint: File or URL of the weights. Without it, the weights the project ships for
-            this config (its ``shipped_weights``).
+        checkpoint: File or URL of the weights. Without it, the weights that are released for this
+            config (:func:`list_models`); they are downloaded once and, if they are another
+            project's, converted.
         device: Where to run, e.g. ``cpu`` or ``cuda:0``. Without it, a GPU if there is one.
         cfg_options: Settings that replace those of the config.
-        require_weights: If false, a model for which there are no weights keeps those it is
-            initialised with, and classes without a name are numbered: enough to measure its speed.
+        require_weights: If false, nothing is downloaded. A model whose weights do not come with
+            the package keeps those it is initialised with, and classes without a name are
+            numbered: enough to measure its speed.
+        accept_licence: Agree to a licence that limits the use of released weights, or to the lack
+            of one; see :func:`mmvis_plugin.apis.released_weights.find_weights`.
 
     Returns:
-        nn.Module: A video segmentor with two more attributes: ``cfg``, the config, and
-        ``dataset_meta``, a dict whose ``classes`` are the class names and whose ``category_ids``,
-        if the checkpoint tells them, are the ids that the training data has for them.
+        nn.Module: A video segmentor with three more attributes: ``cfg``, the config; ``weights``,
+        the file or URL of its weights, None if it has none; and ``dataset_meta``, a dict whose
+        ``classes`` are the class names and whose ``category_ids``, if the checkpoint has them, are
+        the ids that the training data has for them.
 
     Raises:
-        FileNotFoundError: If there is no such config, or if the config ships no weights and no
-            checkpoint was given; the message says where weights come from.
-        CheckpointError: If the checkpoint is missing, damaged, unsafe, or does not fit the model.
+        FileNotFoundError: If there is no such config, or if no weights are released for the config
+            and no checkpoint was given; the message says where weights come from.
+        CheckpointError: If the checkpoint is missing, damaged, unsafe, or does not fit the model;
+            if released weights cannot be downloaded or their licence was not agreed to.
         ValueError: If the device is not there, the config cannot be used or its model is not a
             video segmentor, or neither the checkpoint nor the config names the classes.
 
@@ -92,8 +95,9 @@ def build_video_segmentor(
     device = _find_device(device)
     if device.type == "cpu":
         use_idle_cores()
-    if checkpoint or require_weights or cfg.get("shipped_weights"):
-        checkpoint = checkpoint or _shipped_weights(cfg, name)
+    release = find_release(cfg.filename)
+    if not checkpoint and (require_weights or (release and release.is_shipped)):
+        checkpoint = released_weights(cfg, accept_licence)
     weights = load_checkpoint_safely(checkpoint) if checkpoint else {}
 
     init_default_scope(cfg.get("default_scope", "mmdet"))
@@ -102,7 +106,7 @@ def build_video_segmentor(
     if not all(hasattr(model, method) for method in ("start_video", "step", "finish")):
         raise ValueError(f"{name}: its model {type(model).__name__} is not a video segmentor")
     require_class_names(cfg, class_names(weights), checkpoint)
-    classes = class_names(weights) or _configured_classes(cfg)
+    classes = class_names(weights) or _configured_classes(cfg, release)
     if checkpoint:
         fill_model(model, weights, checkpoint, name)
     else:
@@ -116,7 +120,7 @@ def build_video_segmentor(
     model.dataset_meta = {"classes": classes}
     if ids := _checked_category_ids(weights, classes, checkpoint):
         model.dataset_meta["category_ids"] = ids
-    model.cfg = cfg
+    model.cfg, model.weights = cfg, checkpoint
     return model.to(device).eval()
 
 
@@ -195,20 +199,37 @@ def _find_device(device: str | torch.device | None) -> torch.device:
     return found
 
 
-def _shipped_weights(cfg: Config, name: str) -> str:
-    shipped = cfg.get("shipped_weights")
-    if shipped:
-        if not Path(shipped).is_file():
-            raise FileNotFoundError(
-                f"{os.path.normpath(shipped)}: the weights that {name} ships are missing; "
-                "make them with `make weights`, or give a checkpoint"
-            )
-        return shipped
+def released_weights(cfg: Config, accept_licence: bool = False) -> Path:
+    """The weights that are released for a config, in our layout.
+
+    Args:
+        cfg: A config that was read from a file.
+        accept_licence: See :func:`mmvis_plugin.apis.released_weights.find_weights`.
+
+    Raises:
+        FileNotFoundError: There are none; the message says where weights come from.
+        CheckpointError: See :func:`mmvis_plugin.apis.released_weights.find_weights`.
+    """
+    name = cfg.filename or "the config"
+    release = find_release(cfg.filename)
+    weights = find_weights(release, accept_licence) if release else None
+    if weights is None:
+        raise FileNotFoundError(f"no trained weights are released for {name}: {_advice(cfg, name)}")
+    if not weights.is_file():
+        raise FileNotFoundError(
+            f"{weights}: the weights that come with {name} are missing; make them with "
+            "`make weights`, or give a checkpoint"
+        )
+    return weights
+
+
+def _advice(cfg: Config, name: str) -> str:
+    """How to get weights that nobody has released."""
     advice = f"train it with `python tools/train.py {name}` and give the checkpoint"
     start = pretrained_weights(cfg)
     if start:
         advice += f" (training starts from {start.get('load_from') or next(iter(start.values()))})"
-    raise FileNotFoundError(f"{name} ships no trained weights: {advice}")
+    return advice
 
 
 def _model_config(cfg: Config) -> ConfigDict:
@@ -245,15 +266,14 @@ def _checked_category_ids(
     return ids
 
 
-def _configured_classes(cfg: Config) -> tuple[str, ...]:
-    """The names in the config, else those that its kind of dataset has, such as COCO's 80."""
+def _configured_classes(cfg: Config, release: Release | None) -> tuple[str, ...]:
+    """The names in the config, else those of its dataset if it has as many classes."""
     dataset = _test_dataset(cfg)
     if names := (dataset.get("metainfo") or {}).get("classes"):
         return tuple(names)
-    known = [
-        getattr(kind, "METAINFO", {}).get("classes") for kind in registered(dataset.get("type"))
-    ]
-    names = next(filter(None, known), ())
+    kinds = registered(dataset.get("type"))
+    known = [getattr(kind, "METAINFO", {}).get("classes") for kind in kinds]
+    names = (release and release.classes) or next(filter(None, known), ())
     # A config for other classes may forget to name them.
     return tuple(names) if {*class_counts(cfg).values()} <= {len(names)} else ()
 

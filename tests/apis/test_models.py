@@ -190,19 +190,10 @@ def test_pretrained_weights_are_not_looked_up(config, checkpoint):
     assert model.bbox_head == {"depth": 50, "init_cfg": [{"type": "Kaiming"}]}
 
 
-def test_shipped_weights_are_the_default(config, tmp_path):
-    weights = tmp_path / "shipped.pth"
-    options = {"shipped_weights": str(weights)}
-    with pytest.raises(FileNotFoundError, match=r"shipped\.pth.*make weights"):
-        build_video_segmentor(config, None, "cpu", options)
-    save_checkpoint(weights, score=0.5, dataset_meta={"classes": CLASSES})
-    assert build_video_segmentor(config, None, "cpu", options).score.item() == 0.5
-
-
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({}, r"red_finder\.py ships no trained weights: train it with `python tools/train\.py"),
+        ({}, r"no trained weights are released for .*red_finder\.py: train it with `python "),
         ({"load_from": "https://example.invalid/coco.pth"}, "example.invalid/coco.pth"),
         (
             {

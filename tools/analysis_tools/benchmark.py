@@ -127,7 +127,7 @@ def _measure(video: str, config: str, options: dict) -> dict:
         autocast=options["autocast"],
         channels_last=options["channels_last"],
     )
-    has_weights = bool(options["checkpoint"] or model.cfg.get("shipped_weights"))
+    has_weights = model.weights is not None
     frames = options["frames"]
     for _ in inferencer(video, end=min(frames, 8)):  # warm up
         pass

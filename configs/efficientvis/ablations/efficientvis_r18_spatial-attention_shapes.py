@@ -1,6 +1,4 @@
 # Table 1a: queries see those of the same frame only.
 _base_ = "../efficientvis_r18_shapes.py"
 
-shipped_weights = None
-
 model = dict(tracklet_head=dict(stage=dict(self_attention="spatial")))

@@ -2,8 +2,6 @@
 # seen as with pairs.
 _base_ = "../efficientvis_r18_shapes.py"
 
-shipped_weights = None
-
 _train_pipeline = [
     dict(type="ClipSample", clip_length=_base_._clip_length, num_clips=1),
     *_base_._train_pipeline[1:],

@@ -1,0 +1,6 @@
+# MaskTrack R-CNN R-101 on YouTube-VIS 2021, trained as on 2019.
+_base_ = "./masktrack_rcnn_r101_ytvis19.py"
+
+train_dataloader = dict(dataset=_base_._ytvis21.train)
+val_dataloader = dict(dataset=_base_._ytvis21.val)
+test_dataloader = dict(dataset=_base_._ytvis21.test)
