@@ -21,6 +21,8 @@ from web_limits import MEGABYTE, Limits, ModelChoice, RequestError, require_room
 from web_requests import TABLE, ModelCache, Outcome, segment_upload
 
 from mmvis_plugin.apis import VideoError
+from mmvis_plugin.apis.releases import find_release
+from mmvis_plugin.config import find_config
 
 WEBCAM = {"video": {"width": {"ideal": 1280}, "height": {"ideal": 720}}}
 QUEUE = 16  # requests that wait at most
@@ -112,7 +114,8 @@ def build_page(
                 # On the object: Gradio writes a file beside a module that derives a component.
                 take_in = without_addresses(upload.async_move_resource_to_block_cache)
                 upload.async_move_resource_to_block_cache = take_in
-                model = gr.Dropdown([*choices], label="Method and weights")
+                entries = [(menu_entry(name, choice), name) for name, choice in choices.items()]
+                model = gr.Dropdown(entries, label="Method and weights")
                 score_thr = gr.Slider(0, 1, 0.3, step=0.05, label="Minimum score")
                 start = gr.Button("Segment", variant="primary")
                 stop = gr.Button("Cancel")
@@ -137,6 +140,16 @@ def build_page(
         stop.click(None, cancels=[running])
         upload.change(None, js=CLOSE_MESSAGES)
     return page.queue(max_size=QUEUE)
+
+
+def menu_entry(name: str, choice: ModelChoice) -> str:
+    """A model in the menu, with what it knows where that is known."""
+    release = find_release(find_config(choice.config))
+    if choice.checkpoint or release is None:
+        return name
+    if release.knows_shapes_only:
+        return f"{name} (painted shapes only, nothing real; output delay: {release.delay})"
+    return f"{name} ({release.dataset}; output delay: {release.delay})"
 
 
 def explain_errors(steps: Iterator) -> Iterator:

@@ -1,8 +1,10 @@
 """A video in, tracks out, frame by frame."""
 
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from pathlib import Path
 from weakref import WeakSet
 
 import numpy as np
@@ -11,6 +13,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from mmvis_plugin.video import VideoReader
+from mmvis_plugin.ytvis.categories import SHAPES
 
 from .image_models import with_linker
 from .model_run import ModelRun
@@ -18,6 +21,8 @@ from .models import build_video_segmentor
 from .stream import VideoStream
 
 GPU_BATCH = 8  # frames that go to a GPU together at most
+
+logger = logging.getLogger(__name__)
 
 
 class VISInferencer:
@@ -115,6 +120,9 @@ class VISInferencer:
     ) -> VideoStream:
         """Open a video, from which results can be drawn.
 
+        A model that knows nothing but the painted shapes of ShapesVIS says so in the log if the
+        video is of something else.
+
         Args:
             source, fps, start, end, stride: See :class:`VideoReader`.
             classes: Names of the classes to keep; None for all.
@@ -128,6 +136,12 @@ class VISInferencer:
             FileNotFoundError, VideoError: If the source cannot be read, see :class:`VideoReader`.
         """
         labels = self._find_labels(classes)
+        if {*self.classes} <= {*SHAPES} and not _is_shapes_vis(source):
+            logger.warning(
+                "This model knows nothing but the painted shapes of ShapesVIS (%s). For real "
+                "videos, choose another one: python tools/list_models.py",
+                ", ".join(self.classes),
+            )
         reader = VideoReader(source, fps, start, end, stride)
         stream = VideoStream(
             reader, self.start_run(labels), self.batch_size, self.classes, self.category_ids, labels
@@ -163,6 +177,22 @@ class VISInferencer:
 
     def __exit__(self, *exc_info) -> None:
         self.close()
+
+
+def _is_shapes_vis(source: str | os.PathLike | int | Iterable[np.ndarray]) -> bool:
+    """Whether a video lies below a folder that holds a JSON of ShapesVIS."""
+    if not isinstance(source, str | os.PathLike):
+        return False
+    folders = Path(source).absolute().parents[:4]
+    return any(_names_shapes_vis(file) for folder in folders for file in folder.glob("*.json"))
+
+
+def _names_shapes_vis(file: Path) -> bool:
+    try:
+        with open(file, "rb") as opened:
+            return b"ShapesVIS" in opened.read(100)  # the JSON begins with its description
+    except OSError:
+        return False
 
 
 def _autocast_dtype(device: torch.device) -> torch.dtype:

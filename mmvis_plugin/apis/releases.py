@@ -7,21 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from mmdet.datasets import CocoDataset
 
 from mmvis_plugin.checkpoint import cached_path, download_folder, is_url
 from mmvis_plugin.config import ConfigError
 from mmvis_plugin.files import resource_root
 from mmvis_plugin.version import __version__
-from mmvis_plugin.ytvis.categories import CATEGORIES
+from mmvis_plugin.ytvis.categories import OVIS, SHAPES, YTVIS19, YTVIS21
 
-# The category list of a dataset, by the name that the metafiles give it.
+# The class names of a dataset, by the name that the metafiles give it.
 DATASETS = {
-    "ShapesVIS": "shapes",
-    "YouTube-VIS 2019": "ytvis19",
-    "YouTube-VIS 2021": "ytvis21",
-    "OVIS": "ovis",
+    "ShapesVIS": SHAPES,
+    "YouTube-VIS 2019": YTVIS19,
+    "YouTube-VIS 2021": YTVIS21,
+    "OVIS": OVIS,
+    "COCO": CocoDataset.METAINFO["classes"],
 }
-VIDEO_TASK = "Video Instance Segmentation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,7 @@ class Release:
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of these classes; empty for other datasets than those of :data:`DATASETS`."""
-        return CATEGORIES.get(DATASETS.get(self.dataset), ())
+        return DATASETS.get(self.dataset, ())
 
     @property
     def knows_shapes_only(self) -> bool:
@@ -135,7 +136,7 @@ class Release:
     @property
     def is_video_model(self) -> bool:
         """Whether it segments videos; the others are image models that a training starts from."""
-        return all(result.get("Task") == VIDEO_TASK for result in self._results())
+        return not self._metadata("Image Model", False)
 
     def _results(self) -> list[dict]:
         return self.entry.get("Results") or []

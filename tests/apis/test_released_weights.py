@@ -15,8 +15,8 @@ from mmvis_plugin.apis.released_weights import LicenceError
 from mmvis_plugin.apis.releases import find_release
 from mmvis_plugin.checkpoint import CheckpointDownloadError, CheckpointError, download_folder
 from mmvis_plugin.config import ConfigError
-from mmvis_plugin.files import resource_root
-from mmvis_plugin.ytvis.categories import YTVIS19
+from mmvis_plugin.files import resource_root, write_picture
+from mmvis_plugin.ytvis.categories import SHAPES, YTVIS19
 
 NAME = "red_r50_ytvis19"
 
@@ -113,6 +113,21 @@ def test_weights_that_come_with_the_config(release, tmp_path):
     (tmp_path / "weights").mkdir()
     (tmp_path / "served/red.pth").rename(tmp_path / "weights/red.pth")
     assert build_video_segmentor(config, None, "cpu").score.item() == 0.875
+
+
+def test_a_model_of_shapes_says_so_on_other_videos(release, tmp_path, caplog):
+    inferencer = VISInferencer(release(meta={"CLASSES": SHAPES}), device="cpu")
+    frames = tmp_path / "shapes/valid/JPEGImages/valid_0000"
+    frames.mkdir(parents=True)
+    write_picture(make_frame(0), frames / "0.png")
+    inferencer(frames).close()
+    assert "nothing but the painted shapes of ShapesVIS (striped_circle" in caplog.text
+    caplog.clear()
+    (tmp_path / "shapes/valid.json").write_text('{"info": {"description": "ShapesVIS valid"}}')
+    inferencer(frames).close()
+    assert not caplog.text
+    inferencer([make_frame(0)]).close()
+    assert "nothing but the painted shapes" in caplog.text
 
 
 # --- licences ----------------------------------------------------------------------------------
