@@ -35,7 +35,7 @@ from mmvis_plugin.distributed import use_idle_cores
 from mmvis_plugin.models.video_segmentor import leave_out_training_parts
 
 from .released_weights import find_weights
-from .releases import Release, find_release, list_models
+from .releases import Release, find_release, list_models, releases_beside
 
 
 def list_configs(with_weights: bool = False) -> list[str]:
@@ -229,6 +229,9 @@ def _advice(cfg: Config, name: str) -> str:
     start = pretrained_weights(cfg)
     if start:
         advice += f" (training starts from {start.get('load_from') or next(iter(start.values()))})"
+    beside = releases_beside(cfg.filename) if cfg.filename else []
+    if others := [release.name for release in beside if release.file and release.is_video_model]:
+        advice += f", or use another model of this method: {', '.join(others[:5])}"
     return advice
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import mmdet
 import yaml
 from mmdet.datasets import CocoDataset
 
@@ -23,6 +24,10 @@ DATASETS = {
     "OVIS": OVIS,
     "COCO": CocoDataset.METAINFO["classes"],
 }
+
+
+# What MMDetection's own metafiles, which are installed with it, leave out.
+MMDETECTION = {"Source": "MMDetection", "License": "Apache-2.0"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,22 +164,23 @@ def list_models() -> list[Release]:
 
 
 def find_release(config: str | os.PathLike | None) -> Release | None:
-    """What the ``metafile.yml`` in a config's folder, or in the one above, says about its model.
+    """What a metafile says about the model of a config; see :func:`releases_beside`."""
+    beside = releases_beside(config) if config else []
+    return next((r for r in beside if r.config == Path(config).absolute()), None)
+
+
+def releases_beside(config: str | os.PathLike) -> list[Release]:
+    """The models of the ``metafile.yml`` in a config's folder, or else in the one above.
 
     Args:
-        config: A config file.
+        config: A config file, also one of MMDetection's.
 
     Raises:
         ConfigError: The metafile cannot be read.
     """
-    if not config:
-        return None
-    config = Path(config).absolute()
-    for folder in config.parents[:2]:
-        if (folder / "metafile.yml").is_file():
-            releases = read_metafile(folder / "metafile.yml")
-            return next((release for release in releases if release.config == config), None)
-    return None
+    files = (folder / "metafile.yml" for folder in Path(config).absolute().parents[:2])
+    found = next(filter(Path.is_file, files), None)
+    return read_metafile(found) if found else []
 
 
 def read_metafile(path: Path) -> list[Release]:
@@ -187,7 +193,8 @@ def read_metafile(path: Path) -> list[Release]:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
         collections = {entry["Name"]: entry for entry in content.get("Collections", [])}
         models = [(collections.get(m.get("In Collection"), {}), m) for m in content["Models"]]
-        return [Release(root=path.parents[2], collection=c, entry=m) for c, m in models]
+        shared = MMDETECTION if path.is_relative_to(Path(mmdet.__file__).parent) else {}
+        return [Release(root=path.parents[2], collection=c, entry=shared | m) for c, m in models]
     except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
 

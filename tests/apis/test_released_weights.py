@@ -11,6 +11,7 @@ from fake_segmentor import CLASSES, CONFIG, make_frame
 from file_server import serving
 
 from mmvis_plugin.apis import VISInferencer, build_video_segmentor, list_models
+from mmvis_plugin.apis.image_models import MMDET_CONFIGS
 from mmvis_plugin.apis.released_weights import LicenceError
 from mmvis_plugin.apis.releases import find_release
 from mmvis_plugin.checkpoint import CheckpointDownloadError, CheckpointError, download_folder
@@ -167,6 +168,15 @@ def test_a_terminal_asks(release, capsys, monkeypatch, answer, agrees):
         with pytest.raises(LicenceError):
             build_video_segmentor(config, None, "cpu")
     assert "Do you agree to this? [y/N]" in error.getvalue()
+
+
+def test_mmdetections_own_configs_have_their_weights():
+    release = find_release(MMDET_CONFIGS / "rtmdet/rtmdet-ins_s_8xb32-300e_coco.py")
+    assert "/rtmdet-ins_s_8xb32-300e_coco_" in release.addresses[0]
+    assert len(release.sha256) == 8 and release.licence == "Apache-2.0"
+    without = MMDET_CONFIGS / "mask_rcnn/mask-rcnn_r18_fpn_8xb8-amp-lsj-200e_coco.py"
+    with pytest.raises(FileNotFoundError, match="another model of this method: mask-rcnn_r50"):
+        VISInferencer(f"mmdet::mask_rcnn/{without.name}", linker="bytetrack", device="cpu")
 
 
 # --- metafiles ---------------------------------------------------------------------------------
