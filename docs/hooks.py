@@ -121,6 +121,6 @@ def zoo_row(model: dict) -> str:
         for name, value in (result.get("Metrics") or {}).items()
     ]
     weights = model["Weights"]
-    name = f"`{weights.rpartition('/')[2]}`"
+    name = f"`{model.get('File') or weights.rpartition('/')[2]}`"
     weights = f"[{name}]({weights})" if weights.startswith("http") else f"`{weights}`"
     return f"| `{model['Name']}` | {data} | {', '.join(figures)} | {weights} |"

@@ -55,8 +55,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             start, code = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]), 206
         cuts = self.server.cuts.get(name)
         end = cuts.pop(0) if cuts else len(content)
-        self._answer(code, content[start:end], size=len(content) - start)
         self.server.sent[name] += max(end - start, 0)
+        self._answer(code, content[start:end], size=len(content) - start)
 
     def _answer(self, code, content, size=None, type_="application/octet-stream"):
         self.send_response(code)

@@ -233,7 +233,7 @@ def checkout(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("benchmarks", "demo", "mmvis_plugin", "tools", "weights"):
         (folder / name).symlink_to(ROOT / name)
-    for path in ROOT.glob("configs/**/*.py"):
+    for path in (*ROOT.glob("configs/**/*.py"), *ROOT.glob("configs/*/metafile.yml")):
         target = folder / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(path.read_text())
