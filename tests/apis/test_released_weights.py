@@ -9,6 +9,7 @@ import torch
 import yaml
 from fake_segmentor import CLASSES, CONFIG, make_frame
 from file_server import serving
+from scripts import load_script
 
 from mmvis_plugin.apis import VISInferencer, build_video_segmentor, list_models
 from mmvis_plugin.apis.image_models import MMDET_CONFIGS
@@ -64,6 +65,20 @@ def test_the_config_alone_finds_its_weights(release, server):
     assert [track.score for track in result.tracks] == [0.875]
     assert VISInferencer(config, device="cpu").model.weights.parent == download_folder()
     assert server.requests == {"red.pth": [None]}  # the second time it was in the cache
+
+
+def test_the_demo_takes_a_config_alone(release, server, tmp_path, capsys):
+    demo = load_script("demo/video_demo.py")
+    frames = tmp_path / "street"
+    frames.mkdir()
+    write_picture(make_frame(0), frames / "0.png")
+    config = release(meta={"CLASSES": CLASSES}, License=None)
+    command = [str(frames), str(config), "--out", str(tmp_path / "tracks.mp4"), "--device", "cpu"]
+    with pytest.raises(LicenceError, match="--accept-licence"):
+        demo.main(command)
+    assert demo.main([*command, "--accept-licence"]) == 0
+    assert "tracks: 1 (box 1)" in capsys.readouterr().out
+    assert server.requests == {"red.pth": [None]}
 
 
 def test_the_users_own_file_is_taken_as_before(release, server, tmp_path):
