@@ -259,8 +259,8 @@ def fill_model(
     if missing:
         raise CheckpointError(
             f"{name} does not fit {config}: it lacks {len(missing)} of the model's parameters "
-            f"({_some(missing)}); left over are {len(left_over)} of its own ({_some(left_over)}). "
-            f"{_USE_ITS_CONFIG}"
+            f"({_some(missing)}) and has {len(left_over)} that the model lacks "
+            f"({_some(left_over)}). {_USE_ITS_CONFIG}"
         )
 
 

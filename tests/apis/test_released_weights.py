@@ -225,6 +225,6 @@ def test_shipped_models_are_listed_with_what_they_know():
 def test_a_file_that_does_not_fit_says_what_is_missing_and_left_over(release, server):
     config = release()
     torch.save({"state_dict": {"scores": torch.tensor(1.0)}}, server.folder / "red.pth")
-    message = r"lacks 1 of the model's parameters \(score\); left over are 1 of its own \(scores\)"
+    message = r"1 of the model's parameters \(score\) and has 1 that the model lacks \(scores\)"
     with pytest.raises(CheckpointError, match=message):
         build_video_segmentor(config, None, "cpu")
