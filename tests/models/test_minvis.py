@@ -259,7 +259,7 @@ def total(losses):
 
 
 def test_losses_are_mask2formers_on_single_frames(model):
-    """As MDetection's ``Mask2Former`` on the same frames; a clip is so many images."""
+    """As MMDetection's ``Mask2Former`` on the same frames; a clip is so many images."""
     cfg = shapes_config()
     head = dict(cfg.panoptic_head, type="Mask2FormerHead", num_stuff_classes=0)
     head["num_things_classes"] = head.pop("num_classes")
@@ -277,7 +277,7 @@ def test_losses_are_mask2formers_on_single_frames(model):
     # The weights fit in both directions.
     theirs.load_state_dict(model.state_dict(), strict=True)
     copy.deepcopy(model).load_state_dict(theirs.state_dict(), strict=True)
-    samples = [clip([0, 3], num_frames=2), clip([], num_frames=2)]
+    samples = [clip([0, 3], num_frames=2), clip([2], num_frames=2)]
     frames = torch.stack([video(7, 2), video(8, 2)])
     torch.manual_seed(0)
     ours = model(frames, samples, mode="loss")
@@ -287,6 +287,15 @@ def test_losses_are_mask2formers_on_single_frames(model):
     assert ours.keys() == expected.keys() and len(ours) == 4 * 3
     for name, value in expected.items():
         assert torch.equal(ours[name], value), name
+
+
+def test_frames_without_an_object_do_not_weaken_the_others(model):
+    model = copy.deepcopy(model).train()
+    frames, samples = video(11, 2)[:, None], [clip([1, 4]), clip([])]
+    alone, together = (model(frames[:count], samples[:count], mode="loss") for count in (1, 2))
+    # The same points would give the same loss; these are others.
+    for name in ("loss_mask", "loss_dice"):
+        torch.testing.assert_close(together[name], alone[name], rtol=0.1, atol=0)
 
 
 def test_training_steps_decrease_the_loss(model):

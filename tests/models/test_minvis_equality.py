@@ -1,9 +1,10 @@
 """MinVIS on the original network's weights against the original's outputs.
 
 Weights and frames come from a seed. Only what the original computed from them is stored: of large
-tensors some values, of the linking and the tracks all.
+tensors some values, of the linking, the tracks and the losses all, of gradients their norms.
 """
 
+import zlib
 from functools import cache
 from pathlib import Path
 
@@ -12,10 +13,15 @@ import pytest
 import torch
 from minvis_original import CASES, SHORT_SIDE, random_weights
 from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample, TrackDataSample
+from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
+from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 from segmenting import SegmentedVideo
+from seqformer_original import training_clips
 from stmask_original import sample
 
 from mmvis_plugin.apis.conversion import convert
@@ -46,6 +52,7 @@ def converted_model(name):
     assert not unexpected and all(key.endswith("relative_position_index") for key in missing)
     model.max_candidates = model.panoptic_head.num_queries
     model.cfg = cfg
+    model.theirs = conversion.origins
     return model.eval()
 
 
@@ -106,3 +113,65 @@ def test_tracks_of_a_video(name):
     assert masks.any(axis=(2, 3)).sum() > 10
     # A pixel at the threshold may fall on either side.
     assert (ours != masks).sum() <= 2
+
+
+NUM_POINTS = 512
+
+
+def training_batch(model):
+    """Four annotated frames as the model gets them; the last one is without an object."""
+    samples = []
+    for clip, t, objects in ((0, 0, 3), (0, 1, 3), (1, 4, 2), (1, 0, 0)):
+        clip = training_clips(5, seed=6)[clip]
+        frame, size = clip.frames[t], clip.frames[t].shape[:2]
+        present = np.flatnonzero(clip.masks[:objects, t].any(axis=(1, 2)))
+        instances = InstanceData(
+            labels=torch.from_numpy(clip.labels[present] - 1),
+            masks=BitmapMasks(clip.masks[present, t].astype(np.uint8), *size),
+        )
+        sample = TrackDataSample()
+        sample.video_data_samples = [
+            DetDataSample(metainfo=dict(img_shape=size, ori_shape=size), gt_instances=instances)
+        ]
+        inputs = torch.from_numpy(frame).permute(2, 0, 1)[None]
+        samples.append(dict(inputs=inputs, data_samples=sample))
+    return model.data_preprocessor(pseudo_collate(samples), training=True)
+
+
+def test_losses_and_gradients(monkeypatch):
+    """Of all layers, with the same random points."""
+    expected, model = stored("training_r50"), converted_model("r50")
+    names = [
+        f"{layer}/{name}"
+        for layer in range(10)
+        for name in (*(f"match/{image}" for image in range(4)), "oversampled", "random")
+    ]
+    drawn = iter(names)
+
+    def rand(*shape, device):
+        shape = shape[0] if isinstance(shape[0], tuple) else shape
+        rng = np.random.RandomState(zlib.crc32(next(drawn).encode()))
+        return torch.from_numpy(rng.random_sample(shape).astype(np.float32))
+
+    monkeypatch.setattr(torch, "rand", rand)
+    monkeypatch.setattr(model.panoptic_head, "num_points", NUM_POINTS)
+    batch = training_batch(model)
+    losses = model.loss(**batch)
+    assert next(drawn, None) is None
+    for row, term in enumerate(("cls", "mask", "dice")):
+        layers = [*(f"d{layer}.loss_{term}" for layer in range(9)), f"loss_{term}"]
+        ours = [losses[layer].item() for layer in layers]
+        np.testing.assert_allclose(ours, expected["losses"][row], rtol=TOLERANCE)
+    assert len(losses) == 30
+
+    sum(losses.values()).backward()
+    norms = {
+        model.theirs[name]: parameter.grad.norm().item()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    model.zero_grad()
+    assert norms.keys() == set(expected["parameters"])
+    ours = [norms[name] for name in expected["parameters"]]
+    # In float32 the original's own gradients are up to 2e-4 off.
+    np.testing.assert_allclose(ours, expected["gradient_norms"], rtol=1e-3)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from mmdet.models.dense_heads import Mask2FormerHead
 from mmdet.registry import MODELS
+from mmdet.utils import InstanceList
 from torch import Tensor
 
 from ..layers.class_weights import with_class_weights
@@ -27,7 +28,10 @@ class QueryOutputs(NamedTuple):
 
 @MODELS.register_module()
 class MinVISHead(Mask2FormerHead):
-    """MMDetection's ``Mask2FormerHead`` for instances: the same weights and losses.
+    """MMDetection's ``Mask2FormerHead`` for instances, with the same weights.
+
+    Its losses are the authors': an image without an object does not count as one with an object,
+    as it does in MMDetection, when the masks' losses are divided by the number of objects.
 
     Args:
         num_classes: Number of classes; ``loss_cls.class_weight`` follows it, see
@@ -56,6 +60,19 @@ class MinVISHead(Mask2FormerHead):
         """Class logits and mask logits of each layer; see ``Mask2FormerHead``."""
         columns, mask_logits = super().forward(x, batch_data_samples)
         return [layer[..., : self.num_classes + 1] for layer in columns], mask_logits
+
+    def get_targets(
+        self,
+        cls_scores_list: list[Tensor],
+        mask_preds_list: list[Tensor],
+        batch_gt_instances: InstanceList,
+        batch_img_metas: list[dict],
+    ) -> tuple:
+        """As in ``Mask2FormerHead``; the last value is the number of objects."""
+        *targets, _ = super().get_targets(
+            cls_scores_list, mask_preds_list, batch_gt_instances, batch_img_metas
+        )
+        return *targets, sum(len(objects.labels) for objects in batch_gt_instances)
 
     def last_layer(self, x: Sequence[Tensor]) -> QueryOutputs:
         """The queries after the last decoder layer.
