@@ -367,7 +367,7 @@ class TestModels:
     def test_model_without_weights_for_measuring(self, tmp_path, capsys):
         config, _ = write_inputs(tmp_path, bbox_head=dict(num_classes=3))
         cfg = Config.fromfile(config)
-        with pytest.raises(FileNotFoundError, match="ships no trained weights"):
+        with pytest.raises(FileNotFoundError, match="no trained weights are released"):
             build_video_segmentor(cfg, device="cpu")
         model = build_video_segmentor(cfg, device="cpu", require_weights=False)
         assert model.dataset_meta["classes"] == ("class 0", "class 1", "class 2")

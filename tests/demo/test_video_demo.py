@@ -273,7 +273,7 @@ class TestSources:
             ((video, tmp_path / "nothing.py", checkpoint), "nothing.py"),
             ((video, config, tmp_path / "nothing.pth"), "nothing.pth"),
             ((video, config, poisoned), "poisoned.pth"),
-            ((video, config), "ships no trained weights"),
+            ((video, config), "no trained weights are released"),
             ((video, config, checkpoint, "--device", "cuda:77"), "cuda:77"),
         ):
             code, _, error = run(demo, capsys, *args, "--out", out)
