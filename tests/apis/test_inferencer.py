@@ -356,7 +356,9 @@ class TestModels:
         assert {"maskprop_r18_shapes", "maskprop_r50_ytvis19"} <= set(list_configs())
         inferencer = VISInferencer("maskprop_r18_shapes", device="cpu")
         assert type(inferencer.model).__name__ == "MaskProp" and len(inferencer.classes) == 6
-        with pytest.raises(FileNotFoundError, match="maskprop_r50_ytvis19.*ships no trained"):
+        with pytest.raises(
+            FileNotFoundError, match="no trained weights are released for .*maskprop_r50_ytvis19"
+        ):
             VISInferencer("maskprop_r50_ytvis19")
         with pytest.raises(FileNotFoundError, match="maskprob_r18.*did you mean maskprop_r18_shap"):
             VISInferencer("maskprob_r18_shapes")
