@@ -35,12 +35,7 @@ def parse_args():
         type=command_line.config,
         help="for a video: config file, or name of a config that comes with the package",
     )
-    parser.add_argument(
-        "checkpoint",
-        nargs="?",
-        type=command_line.checkpoint,
-        help="weights: a file or an address (default: the weights shipped for the config)",
-    )
+    command_line.add_checkpoint(parser)
     command_line.add_picture(parser)
     command_line.add_option(
         parser,
