@@ -1,7 +1,9 @@
 """ShapesVIS: its bytes, its tags and its annotations; test_shapes_difficulty.py has its shares."""
 
+import gc
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +189,22 @@ def test_an_empty_folder_may_be_linked(tmp_path):
     (tmp_path / "data").symlink_to(tmp_path / "disk")
     written = make_shapes_vis(tmp_path / "data", 1, 1, length=(24, 24))
     assert written["valid"] == tmp_path / "data" / "valid.json" and written["valid"].is_file()
+
+
+class OfThisProcess:
+    """Garbage that only the process that made it may collect, such as what owns threads."""
+
+    def __init__(self):
+        self.cycle, self.process = self, os.getpid()
+
+    def __del__(self):
+        if os.getpid() != self.process:
+            os._exit(1)
+
+
+def test_its_processes_leave_the_garbage_of_their_parent_alone(tmp_path):
+    """They hung in it where a video had been read before."""
+    gc.collect()
+    for _ in range(100):
+        OfThisProcess()
+    make_shapes_vis(tmp_path / "data", 1, 1, (24, 24), (64, 96), version=1)

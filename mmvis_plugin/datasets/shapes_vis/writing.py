@@ -1,5 +1,6 @@
 """The files of ShapesVIS: frames and annotations in the official YouTube-VIS layout."""
 
+import gc
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -206,9 +207,13 @@ def _in_processes(function: Callable, jobs: Sequence[tuple]) -> Iterator:
     """Results of ``function(*job)`` in order, from one process a core."""
     start = partial(start_worker, os.getpid(), None, 0)
     pool = ProcessPoolExecutor(min(len(jobs), os.cpu_count()), initializer=start)
+    # Garbage of this process may have threads, PyAV's for example. A forked process has not, and
+    # would wait for them for ever when it collects its copy.
+    gc.freeze()
     try:
         yield from pool.map(function, *zip(*jobs, strict=True))
     finally:
+        gc.unfreeze()
         pool.shutdown(cancel_futures=True)
 
 
