@@ -55,7 +55,7 @@ def method_folder(config):
 
 
 # Others have no training data: they run on weights for images.
-TRAINED = {path: cfg for path, cfg in LOADED.items() if "train_dataloader" in cfg}
+TRAINED = {path: cfg for path, cfg in LOADED.items() if cfg.get("train_dataloader")}
 FOLDERS = sorted({method_folder(path) for path in CONFIGS})
 
 
@@ -90,15 +90,21 @@ def nodes(value):
 def methods_of(folder):
     """Pattern of the methods whose configs are in a folder.
 
-    SeqFormer, the baseline of MS-STS VIS, is in its folder.
+    SeqFormer, the baseline of MS-STS VIS, is in its folder. Tracking by detection is any linker
+    with any detector.
     """
-    return dict(mssts="(?:mssts|seqformer)").get(folder.name, folder.name)
+    patterns = dict(
+        mssts="(?:mssts|seqformer)",
+        track_by_detection="(?:iou-plus|seq|sort|deepsort|bytetrack|ocsort)_"
+        "(?:mask-rcnn|rtmdet-ins|queryinst|mask2former)",
+    )
+    return patterns.get(folder.name, folder.name)
 
 
 @each(CONFIGS)
 def test_name_follows_the_convention(path):
     """<method>_<backbone>[_<variant>]_<dataset>.py, in the folder of the method."""
-    backbone = r"([a-z]+\d+[a-z0-9-]*|swin-[a-z])"
+    backbone = r"([a-z]+\d+[a-z0-9-]*|swin-[a-z]|cspnext-[a-z])"
     pattern = rf"{methods_of(method_folder(path))}_{backbone}(_[a-z0-9-]+)?_({'|'.join(DATASETS)})"
     assert re.fullmatch(pattern, path.stem)
 
