@@ -321,12 +321,14 @@ def stopping_in_order(this: Run) -> Iterator[None]:
         this.video.stop()
         signal.signal(number, signal.default_int_handler)
 
-    numbers = (signal.SIGINT, *cli.ENDING_SIGNALS)
-    before = {n: signal.signal(n, stop) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
+    before = {number: signal.getsignal(number) for number in cli.ENDING_SIGNALS}
+    handled = {number: old for number, old in before.items() if old != signal.SIG_IGN}
+    for number in handled:
+        signal.signal(number, stop)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handled.items():
             signal.signal(number, handler)
 
 

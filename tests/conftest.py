@@ -30,6 +30,15 @@ def pytest_configure():
 
 
 @pytest.fixture(autouse=True)
+def handlers_are_as_before():
+    """A tool that a test runs in this process takes its handlers of signals back."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    assert [signal.getsignal(number) for number in numbers] == before
+
+
+@pytest.fixture(autouse=True)
 def loading_is_as_before():
     """Take back what ``forbid_unsafe_loading`` of a tool that a test runs in this process sets."""
     before = os.environ.get(SWITCH)
