@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
+_kept: list = []
 
 
 def end_with_parent(parent: int) -> None:
@@ -41,6 +42,9 @@ def start_worker(parent: int, start: Callable | None, worker: int) -> None:
         worker: Number of the worker.
     """
     end_with_parent(parent)
+    # The parent's handlers stay alive: what they own may have threads, which a forked process has
+    # not and would wait for, as PyAV's pictures do.
+    _kept.extend(map(signal.getsignal, (signal.SIGINT, signal.SIGHUP)))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     sys.excepthook = _except_broken_connections
