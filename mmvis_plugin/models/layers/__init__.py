@@ -1,6 +1,7 @@
 """Blocks that several methods share."""
 
 from .deform_conv import Float32DeformConv2dPack
+from .detr_layers import PostNormDecoder, PostNormDecoderLayer, PostNormEncoderLayer
 from .precision import at_least_float32
 from .roi_extractor import Float32RoIExtractor
 from .rpn_head import AgnosticRPNHead, predict_proposals, rpn_loss_and_proposals
@@ -11,6 +12,9 @@ __all__ = [
     "AgnosticRPNHead",
     "Float32DeformConv2dPack",
     "Float32RoIExtractor",
+    "PostNormDecoder",
+    "PostNormDecoderLayer",
+    "PostNormEncoderLayer",
     "at_least_float32",
     "pairwise_soft_iou",
     "predict_proposals",

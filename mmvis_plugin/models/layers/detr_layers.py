@@ -1,0 +1,143 @@
+"""DETR's transformer layers without the attention weights; VisTR and IFC both use them.
+
+They compute what MMDetection's DETR layers do and have the same parameters by the same names. But
+mmcv's attention also asks PyTorch for its weights, which nobody reads, and PyTorch then keeps a
+matrix of all queries by all keys for every head. VisTR and IFC attend over all cells of all frames
+of a clip: thousands of queries and keys. Without the weights the matrix is never whole in memory.
+
+The exception is training with dropout on the CPU, where PyTorch's blockwise kernel has no dropout.
+"""
+
+from mmcv.cnn.bricks.transformer import MultiheadAttention
+from mmdet.models.layers import (
+    DetrTransformerDecoder,
+    DetrTransformerDecoderLayer,
+    DetrTransformerEncoderLayer,
+)
+from mmengine.model import ModuleList
+from torch import Tensor, nn
+
+
+class _AttentionAlone(nn.MultiheadAttention):
+    """PyTorch's attention, which does not return its weights."""
+
+    def forward(self, *args, **kwargs) -> tuple[Tensor, None]:
+        return super().forward(*args, **kwargs, need_weights=False)
+
+
+class BlockwiseAttention(MultiheadAttention):
+    """mmcv's attention with positions and residual, without its weights.
+
+    Args:
+        channels: C.
+        num_heads: Divides C.
+        dropout: Rate for the weights and for what is added to the residual.
+    """
+
+    def __init__(self, channels: int, num_heads: int, dropout: float) -> None:
+        super().__init__(
+            channels,
+            num_heads,
+            dropout_layer=dict(type="Dropout", drop_prob=dropout),
+            batch_first=True,
+        )
+        self.attn = _AttentionAlone(channels, num_heads, dropout)
+
+
+class PostNormEncoderLayer(DetrTransformerEncoderLayer):
+    """Self-attention and a feed-forward network, a residual and a LayerNorm after each.
+
+    Source: DETR (Carion et al., ECCV 2020), appendix A.3. ``layer(query, query_pos,
+    key_padding_mask)`` takes and returns (B, N, C) tokens. The positions (B, N, C), or None, are
+    added to queries and keys but not to values; the mask (B, N) bool, or None, is true for tokens
+    that only pad. Matrices start Xavier uniform.
+
+    Args:
+        channels: C.
+        num_heads: Divides C.
+        ffn_channels: Hidden width of the feed-forward network.
+        dropout: Rate in attention, feed-forward network and residuals.
+    """
+
+    def __init__(
+        self, channels: int, num_heads: int, ffn_channels: int, dropout: float = 0.1
+    ) -> None:
+        super().__init__(_widths(channels, num_heads), _ffn(channels, ffn_channels, dropout))
+        self.self_attn = BlockwiseAttention(channels, num_heads, dropout)
+        _init_matrices(self)
+
+
+class PostNormDecoderLayer(DetrTransformerDecoderLayer):
+    """Self-attention, cross-attention and a feed-forward network, a LayerNorm after each.
+
+    Source: DETR, appendix A.3. ``layer(query, key, value, query_pos, key_pos,
+    key_padding_mask=...)`` takes (B, Q, C) queries and (B, N, C) keys and returns (B, Q, C).
+
+    Args:
+        channels: C.
+        num_heads: Divides C.
+        ffn_channels: Hidden width of the feed-forward network.
+        dropout: Rate in attention, feed-forward network and residuals.
+    """
+
+    def __init__(
+        self, channels: int, num_heads: int, ffn_channels: int, dropout: float = 0.1
+    ) -> None:
+        super().__init__(
+            _widths(channels, num_heads),
+            _widths(channels, num_heads),
+            _ffn(channels, ffn_channels, dropout),
+        )
+        self.self_attn = BlockwiseAttention(channels, num_heads, dropout)
+        self.cross_attn = BlockwiseAttention(channels, num_heads, dropout)
+        _init_matrices(self)
+
+
+class PostNormDecoder(DetrTransformerDecoder):
+    """Layers of :class:`PostNormDecoderLayer` and a LayerNorm on the output of each.
+
+    ``decoder(query=, key=, value=, query_pos=, key_pos=, key_padding_mask=)`` returns
+    (num_layers, B, Q, C).
+
+    Args:
+        num_layers: Number of layers.
+        channels: C.
+        num_heads: Divides C.
+        ffn_channels: Hidden width of the feed-forward networks.
+        dropout: Rate in attention, feed-forward networks and residuals.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        channels: int,
+        num_heads: int,
+        ffn_channels: int,
+        dropout: float = 0.1,
+    ) -> None:
+        layer = dict(
+            channels=channels, num_heads=num_heads, ffn_channels=ffn_channels, dropout=dropout
+        )
+        super().__init__(num_layers, layer)
+
+    def _init_layers(self) -> None:
+        self.layers = ModuleList(
+            PostNormDecoderLayer(**self.layer_cfg) for _ in range(self.num_layers)
+        )
+        self.embed_dims = self.layers[0].embed_dims
+        self.post_norm = nn.LayerNorm(self.embed_dims)
+
+
+def _widths(channels: int, num_heads: int) -> dict:
+    """Of MMDetection's attention, which ours then replaces."""
+    return dict(embed_dims=channels, num_heads=num_heads)
+
+
+def _ffn(channels: int, ffn_channels: int, dropout: float) -> dict:
+    return dict(embed_dims=channels, feedforward_channels=ffn_channels, num_fcs=2, ffn_drop=dropout)
+
+
+def _init_matrices(module: nn.Module) -> None:
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
