@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from mmvis_plugin.models.layers.memory_format import to_channels_last
 from mmvis_plugin.video import VideoReader
 from mmvis_plugin.ytvis.categories import SHAPES
 
@@ -93,9 +94,7 @@ class VISInferencer:
                 config_or_alias, weights, device, cfg_options, accept_licence=accept_licence
             )
         if channels_last:
-            for parameter in self.model.parameters():
-                if parameter.dim() == 4:
-                    parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            to_channels_last(self.model)
         self.device = self.model.data_preprocessor.device
         self.batch_size = batch_size or (1 if self.device.type == "cpu" else GPU_BATCH)
         meta = self.model.dataset_meta

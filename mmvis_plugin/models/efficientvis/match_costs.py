@@ -16,12 +16,13 @@ the ground truth is one of G tracklets with
 """
 
 import torch
-from mmcv.ops import roi_align
 from mmdet.models.task_modules.assigners.match_cost import BaseMatchCost
 from mmdet.registry import TASK_UTILS
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
 from torch import Tensor
+
+from ..layers.memory_format import crop_rois
 
 
 @TASK_UTILS.register_module()
@@ -138,9 +139,8 @@ def crop_all_masks(masks: Tensor, boxes: Tensor, size: int) -> Tensor:
 
 
 def _crop(masks: Tensor, frames: Tensor, boxes: Tensor, size: int) -> Tensor:
-    with torch.autocast(masks.device.type, enabled=False):
-        rois = torch.cat([frames[:, None].float(), boxes.detach().float()], dim=1)
-        # Four samples a cell: sampling as finely as the box would cost far more in boxes of the
-        # size of the frame and change little, since the result is binary.
-        crops = roi_align(masks.float().contiguous(), rois, (size, size), 1.0, 2, "avg", True)
+    rois = torch.cat([frames[:, None].float(), boxes.detach().float()], dim=1)
+    # Four samples a cell: sampling as finely as the box would cost far more in boxes of the
+    # size of the frame and change little, since the result is binary.
+    crops = crop_rois(masks.float(), rois, size, sampling_ratio=2)
     return (crops >= 0.5).float()

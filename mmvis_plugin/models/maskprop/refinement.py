@@ -8,11 +8,11 @@ draws them anew in a crop of the frame whose shorter side has 384 pixels.
 import torch
 import torch.nn.functional as F
 from mmcv.cnn import ConvModule
-from mmcv.ops import roi_align
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ..layers.memory_format import crop_rois
 from ..layers.precision import at_least_float32
 from ..layers.soft_iou import soft_iou
 from .propagation import ResidualBlock
@@ -182,9 +182,7 @@ class MaskRefiner(BaseModule):
     def _cut(self, pictures: Tensor, inds: Tensor, crops: Tensor, scale: float = 1) -> Tensor:
         """(N, C, size, size): the crops of (B, C, H, W) pictures; what is larger is averaged."""
         rois = torch.cat([inds[:, None].to(crops), crops], dim=1)
-        with torch.autocast(crops.device.type, enabled=False):
-            pictures, rois = at_least_float32(pictures), at_least_float32(rois)
-            return roi_align(pictures, rois, (self.size, self.size), scale, 0, "avg", True)
+        return crop_rois(pictures, rois, self.size, scale)
 
     def _cut_masks(self, masks: Tensor, crops: Tensor, frame_size: tuple[int, int]) -> Tensor:
         """(N, 1, size, size): each of (N, h, w) masks over the frame in its own crop."""

