@@ -4,12 +4,21 @@ from mmvis_plugin.apis.inferencer import VISInferencer
 from mmvis_plugin.apis.models import build_video_segmentor, list_configs
 from mmvis_plugin.apis.releases import Release, list_models
 from mmvis_plugin.apis.results import FrameResult, TrackedObject
-from mmvis_plugin.apis.sinks import CSVSink, IdMapSink, JSONSink, MOTSSink, Sink, VideoSink
+from mmvis_plugin.apis.sinks import (
+    CSVSink,
+    CVATSink,
+    IdMapSink,
+    JSONSink,
+    MOTSSink,
+    Sink,
+    VideoSink,
+)
 from mmvis_plugin.apis.stream import VideoStream
 from mmvis_plugin.video import FrameTiming, VideoError, VideoReader, VideoWriter
 
 __all__ = [
     "CSVSink",
+    "CVATSink",
     "FrameResult",
     "FrameTiming",
     "IdMapSink",

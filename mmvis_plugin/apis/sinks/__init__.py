@@ -1,4 +1,5 @@
-"""Where results go: a video, official-format JSON, id maps, MOTS text, a table of tracks.
+"""Where results go: a video, official-format JSON, id maps, MOTS text, a table of
+tracks, annotations for CVAT.
 
 A sink is a context manager that takes the results of one video as they come and works in a thread
 of its own. What it writes has its final name only when it is whole. If the block is left by an
@@ -12,10 +13,11 @@ name: ``tracks.partial.mp4``::
 """
 
 from .base import Sink
+from .cvat import CVATSink
 from .id_maps import IdMapSink
 from .mots import MOTSSink
 from .results_json import JSONSink
 from .track_table import CSVSink
 from .video import VideoSink
 
-__all__ = ["CSVSink", "IdMapSink", "JSONSink", "MOTSSink", "Sink", "VideoSink"]
+__all__ = ["CSVSink", "CVATSink", "IdMapSink", "JSONSink", "MOTSSink", "Sink", "VideoSink"]
