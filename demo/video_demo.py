@@ -43,10 +43,17 @@ ENDINGS = {
     "csv": "_tracks.csv",
     "txt": "_tracks.txt",
     "png": "_ids",
+    "cvat": "_cvat.xml",
+    "coco": "_coco.json",
+    "vos": "_vos",
+    "labelme": "_labelme",
 }
+RESULTS = ("mp4", "json", "csv", "txt", "png")
 FORMATS_HELP = (
     "mp4: video with tracks; json: official YouTube-VIS results, with all scores; csv: table of "
-    "tracks; txt: MOTS style; png: folder of id maps, 16 bits"
+    "tracks; txt: MOTS style; png: folder of id maps, 16 bits. To annotate: cvat: CVAT for video "
+    "1.1; coco: video JSON of MMDetection; vos: folder of indexed PNGs; labelme: folder of frames "
+    "and polygons"
 )
 
 LINKERS = ("iou-plus", "seq", "sort", "deepsort", "bytetrack", "ocsort")
@@ -72,7 +79,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="FILE",
-        help="file to write, its format by the ending (a folder without one: id maps); repeatable",
+        help="file to write, its format by the ending: .mp4, .json, .csv, .txt, .xml (CVAT), "
+        "_coco.json, or a folder: _vos, _labelme, others for id maps; repeatable",
     )
     parser.add_argument(
         "--out-dir",
@@ -83,8 +91,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--formats",
         nargs="+",
         choices=ENDINGS,
-        default=list(ENDINGS),
-        help=f"what --out-dir writes (default: all of them); {FORMATS_HELP}",
+        default=list(RESULTS),
+        help=f"what --out-dir writes (default: {' '.join(RESULTS)}); {FORMATS_HELP}",
+    )
+    parser.add_argument(
+        "--cvat-shapes",
+        choices=("polygon", "mask"),
+        default="polygon",
+        help="what CVAT gets: polygons, which it tracks, or exact masks of single frames",
     )
     parser.add_argument("--show", action="store_true", help="show it in a window; q ends it")
     parser.add_argument(
@@ -149,8 +163,10 @@ def find_problem(args: argparse.Namespace) -> str | None:
     if args.out and args.input:
         return "--out is for one video; with --input use --out-dir"
     for out in args.out:
-        if Path(out).suffix.lower() not in {".mp4", ".json", ".csv", ".txt", ""}:
-            return f"--out {out}: the name must end in .mp4, .json, .csv or .txt, or be a folder"
+        if Path(out).suffix.lower() not in {".mp4", ".json", ".csv", ".txt", ".xml", ""}:
+            return (
+                f"--out {out}: the name must end in .mp4, .json, .csv, .txt or .xml, or be a folder"
+            )
     if args.end is not None and args.end <= args.start:
         return f"--end {args.end} must come after --start {args.start}"
     for out in args.out:
@@ -362,14 +378,26 @@ def find_targets(name: str, args: argparse.Namespace) -> list[Path]:
 
 def make_sink(path: Path, video_id: int, args: argparse.Namespace) -> Sink:
     """The sink for a format, by the file's ending."""
-    from mmvis_plugin.apis import CSVSink, IdMapSink, JSONSink, MOTSSink, VideoSink
+    from mmvis_plugin import apis
 
-    if path.suffix.lower() == ".mp4":
-        return VideoSink(path, args.score_thr, args.enlarge, args.trails, args.font, args.labels)
-    if path.suffix.lower() == ".json":
-        return JSONSink(path, video_id)
-    sinks = {".csv": CSVSink, ".txt": MOTSSink}
-    return sinks.get(path.suffix.lower(), IdMapSink)(path, args.score_thr)
+    name = path.name.lower()
+    if name.endswith(".mp4"):
+        return apis.VideoSink(
+            path, args.score_thr, args.enlarge, args.trails, args.font, args.labels
+        )
+    if name.endswith(".xml"):
+        return apis.CVATSink(path, args.score_thr, args.cvat_shapes)
+    if name.endswith(".json") and not name.endswith("_coco.json"):
+        return apis.JSONSink(path, video_id)
+    sinks = {
+        ".csv": apis.CSVSink,
+        ".txt": apis.MOTSSink,
+        "_coco.json": apis.COCOVideoSink,
+        "_vos": apis.VOSSink,
+        "_labelme": apis.LabelMeSink,
+    }
+    found = (sink for ending, sink in sinks.items() if name.endswith(ending))
+    return next(found, apis.IdMapSink)(path, args.score_thr)
 
 
 class Window:

@@ -22,15 +22,15 @@ class Outlines(NamedTuple):
     num_holes: int
 
 
-def outlines(mask: np.ndarray) -> Outlines:
+def outlines(mask: np.ndarray, simplified: bool = True) -> Outlines:
     """The parts of a mask as polygons.
 
     Parts that touch at a corner are one. An outline runs a quarter of a pixel inside of the edge of
-    its outer pixels; drawn again, it covers their centres and no others. It then loses corners as
-    long as it stays close to the part.
+    its outer pixels; drawn again, it covers their centres and no others.
 
     Args:
         mask: (H, W) bool.
+        simplified: Leave out corners as long as the outline stays close to the part.
     """
     # Each pixel is four, so that outlines lie between the centres of pixels, not on them.
     fine = np.kron(mask.astype(np.uint8), np.ones((2, 2), np.uint8))
@@ -40,7 +40,8 @@ def outlines(mask: np.ndarray) -> Outlines:
     outer = [part for part, (*_, parent) in zip(found, tree[0], strict=True) if parent < 0]
     outer.sort(key=cv2.contourArea, reverse=True)
     corners = [(part[:, 0] + 0.5).astype(np.float32) / 2 for part in outer]
-    return Outlines([_simplified(part) for part in corners], len(found) - len(outer))
+    fewer = _simplified if simplified else _without_straight_corners
+    return Outlines([fewer(part) for part in corners], len(found) - len(outer))
 
 
 def _simplified(outline: np.ndarray) -> np.ndarray:
@@ -55,6 +56,10 @@ def _simplified(outline: np.ndarray) -> np.ndarray:
         drawn = _draw(simple - start, height, width)
         if mask_utils.iou([drawn], [exact], [False])[0, 0] >= LEAST_IOU:
             return simple
+    return _without_straight_corners(outline)
+
+
+def _without_straight_corners(outline: np.ndarray) -> np.ndarray:
     return cv2.approxPolyDP(outline[:, None], 0, closed=True)[:, 0]
 
 

@@ -67,6 +67,17 @@ def names(folder):
 
 
 class TestOutputs:
+    def test_formats_for_annotation_tools(self, demo, inputs, tmp_path, capsys):
+        out = tmp_path / "out"
+        formats = ["--formats", "cvat", "coco", "vos", "labelme"]
+        code, *_ = run(demo, capsys, *inputs, "--out-dir", out, *formats, "--device", "cpu")
+        assert code == 0
+        written = ["in_coco.json", "in_cvat.labels.json", "in_cvat.xml", "in_labelme", "in_vos"]
+        assert names(out) == written
+        assert len(json.loads((out / "in_coco.json").read_text())["annotations"]) > 0
+        assert "<polygon" in (out / "in_cvat.xml").read_text()
+        assert len(names(out / "in_vos")) == 12 and len(names(out / "in_labelme")) == 24
+
     def test_video_in_video_out(self, demo, inputs, tmp_path, capsys):
         out = tmp_path / "new" / "out.mp4"
         args = ["--out", out, "--enlarge", 1, "--device", "cpu"]

@@ -1,5 +1,6 @@
 """Where results go: a video, official-format JSON, id maps, MOTS text, a table of
-tracks, annotations for CVAT.
+tracks, and annotations for CVAT, LabelMe,
+MMDetection and video object segmentation.
 
 A sink is a context manager that takes the results of one video as they come and works in a thread
 of its own. What it writes has its final name only when it is whole. If the block is left by an
@@ -13,11 +14,24 @@ name: ``tracks.partial.mp4``::
 """
 
 from .base import Sink
+from .coco_video import COCOVideoSink
 from .cvat import CVATSink
-from .id_maps import IdMapSink
+from .id_maps import IdMapSink, VOSSink
+from .labelme import LabelMeSink
 from .mots import MOTSSink
 from .results_json import JSONSink
 from .track_table import CSVSink
 from .video import VideoSink
 
-__all__ = ["CSVSink", "CVATSink", "IdMapSink", "JSONSink", "MOTSSink", "Sink", "VideoSink"]
+__all__ = [
+    "COCOVideoSink",
+    "CSVSink",
+    "CVATSink",
+    "IdMapSink",
+    "JSONSink",
+    "LabelMeSink",
+    "MOTSSink",
+    "Sink",
+    "VOSSink",
+    "VideoSink",
+]
