@@ -24,9 +24,11 @@ CODE_BASES = {
     "seqformer": "mmvis_plugin.models.mssts.released:SEQFORMER",
     "minvis": "mmvis_plugin.models.minvis.released:MINVIS",
     "deformable_detr": "mmvis_plugin.models.mssts.released:DEFORMABLE_DETR",
+    "ifc": "mmvis_plugin.models.ifc.released:IFC",
+    "detr": "mmvis_plugin.models.ifc.released:DETR",
     "queryinst": "mmvis_plugin.models.efficientvis.released:QUERYINST",
 }
-_BODY = re.compile(r"(detector\.)?(backbone|neck)\.")
+_BODY = re.compile(r"(detector\.|network\.)?(backbone|neck)\.")
 
 
 def convert_weights(

@@ -15,7 +15,13 @@ from .efficientvis import (
     TrackletMaskIoUCost,
     TrackletStage,
 )
-from .layers import AgnosticRPNHead, Float32DeformConv2dPack, Float32RoIExtractor
+from .ifc import IFC, IFCCriterion, IFCDetector, IFCEncoder, IFCMaskHead, IFCNetwork
+from .layers import (
+    AgnosticRPNHead,
+    Float32DeformConv2dPack,
+    Float32RoIExtractor,
+    PostNormDecoder,
+)
 from .maskprop import ClipTracker, FlowPropagation, MaskProp, MaskRefiner, PropagationHead
 from .minvis import MinVIS, MinVISHead
 from .mmdet_vis import StreamingMask2FormerVideo, StreamingMaskTrackRCNN
@@ -56,6 +62,7 @@ from .track_by_detection import (
 from .video_segmentor import VideoSegmentor
 
 __all__ = [
+    "IFC",
     "MSSTSVIS",
     "AgnosticRPNHead",
     "ByteTrackLinker",
@@ -70,6 +77,11 @@ __all__ = [
     "Float32RoIExtractor",
     "FlowPropagation",
     "HandCraftLinking",
+    "IFCCriterion",
+    "IFCDetector",
+    "IFCEncoder",
+    "IFCMaskHead",
+    "IFCNetwork",
     "IntervalDCNResNet",
     "IoUPlusLinker",
     "MSSTSAttention",
@@ -80,6 +92,7 @@ __all__ = [
     "MinVISHead",
     "MobileNetAppearance",
     "OCSORTLinker",
+    "PostNormDecoder",
     "PropagationHead",
     "QueryLinking",
     "SORTLinker",

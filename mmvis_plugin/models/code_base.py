@@ -104,6 +104,28 @@ def _calculate(term: re.Match) -> str:
     return str({"+": a + b, "-": a - b, "/": a // max(b, 1)}[term[2]])
 
 
+# --- ResNets of detectron2 --------------------------------------------------------------------
+
+
+def detectron2_resnet_renames(theirs: str, ours: str) -> list[tuple[str, str]]:
+    """How the keys of detectron2's ResNet become those of MMDetection's.
+
+    Args:
+        theirs: Regular expression of what comes before the keys there, without groups.
+        ours: What comes before them here.
+    """
+    norm = "(weight|bias|running_mean|running_var|num_batches_tracked)"
+    block, place = rf"{theirs}res(\d)\.(\d+)\.", rf"{ours}layer<\1-1>.\2."
+    return [
+        (rf"{theirs}stem\.conv1\.weight", f"{ours}conv1.weight"),
+        (rf"{theirs}stem\.conv1\.norm\.{norm}", rf"{ours}bn1.\1"),
+        (rf"{block}conv(\d)\.weight", rf"{place}conv\3.weight"),
+        (rf"{block}conv(\d)\.norm\.{norm}", rf"{place}bn\3.\4"),
+        (rf"{block}shortcut\.weight", f"{place}downsample.0.weight"),
+        (rf"{block}shortcut\.norm\.{norm}", rf"{place}downsample.1.\3"),
+    ]
+
+
 # --- Swin Transformers ------------------------------------------------------------------------
 
 

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from mmdet.structures import DetDataSample, TrackDataSample
+from mmdet.structures.mask import BitmapMasks
+from mmengine.dataset import pseudo_collate
+from mmengine.structures import InstanceData
 from stmask_original import random_video
 from torch import Tensor
 
@@ -287,6 +291,29 @@ def training_clips(num_frames: int = 5, seed: int = 0) -> list[TrainingClip]:
                 frames[t][inside] = colour
         clips.append(TrainingClip(frames, masks, rng.randint(1, 41, num_tracks)))
     return clips
+
+
+def training_batch(model):
+    """``training_clips`` as the model gets them."""
+    samples = []
+    for clip in training_clips():
+        boxes, frame_samples = clip.boxes(), []
+        for t, frame in enumerate(clip.frames):
+            size = frame.shape[:2]
+            present = np.flatnonzero(clip.masks[:, t].any(axis=(1, 2)))
+            objects = InstanceData(
+                bboxes=torch.from_numpy(boxes[present, t]),
+                labels=torch.from_numpy(clip.labels[present] - 1),
+                masks=BitmapMasks(clip.masks[present, t].astype(np.uint8), *size),
+                instances_ids=torch.from_numpy(present),
+            )
+            metainfo = dict(img_shape=size, ori_shape=size, frame_id=t)
+            frame_samples.append(DetDataSample(metainfo=metainfo, gt_instances=objects))
+        track_sample = TrackDataSample()
+        track_sample.video_data_samples = frame_samples
+        frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
+        samples.append(dict(inputs=frames, data_samples=track_sample))
+    return model.data_preprocessor(pseudo_collate(samples), training=True)
 
 
 @dataclass(frozen=True)

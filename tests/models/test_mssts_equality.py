@@ -12,12 +12,8 @@ import numpy as np
 import pytest
 import torch
 from mmdet.registry import MODELS
-from mmdet.structures import DetDataSample, TrackDataSample
-from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
-from mmengine.structures import InstanceData
 from pycocotools import mask as mask_utils
 from segmenting import SegmentedVideo
 from seqformer_original import (
@@ -26,6 +22,7 @@ from seqformer_original import (
     SHORT_SIDE,
     Swin,
     random_clip,
+    training_batch,
     training_clips,
 )
 from stmask_original import sample
@@ -141,29 +138,6 @@ def test_tracks_of_a_video(name):
             areas[tracks.instances_id.tolist().index(instance), t] = mask_utils.area(mask)
     # A pixel at the threshold may fall on either side.
     assert np.abs(areas - pixels[shown]).max() <= 2
-
-
-def training_batch(model):
-    """``training_clips`` as the model gets them."""
-    samples = []
-    for clip in training_clips():
-        boxes, frame_samples = clip.boxes(), []
-        for t, frame in enumerate(clip.frames):
-            size = frame.shape[:2]
-            present = np.flatnonzero(clip.masks[:, t].any(axis=(1, 2)))
-            objects = InstanceData(
-                bboxes=torch.from_numpy(boxes[present, t]),
-                labels=torch.from_numpy(clip.labels[present] - 1),
-                masks=BitmapMasks(clip.masks[present, t].astype(np.uint8), *size),
-                instances_ids=torch.from_numpy(present),
-            )
-            metainfo = dict(img_shape=size, ori_shape=size, frame_id=t)
-            frame_samples.append(DetDataSample(metainfo=metainfo, gt_instances=objects))
-        track_sample = TrackDataSample()
-        track_sample.video_data_samples = frame_samples
-        frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
-        samples.append(dict(inputs=frames, data_samples=track_sample))
-    return model.data_preprocessor(pseudo_collate(samples), training=True)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -4,6 +4,7 @@ from .image_clip import LoadImageClip
 from .loading import LoadFrame
 from .local_global_sampling import LocalGlobalClipSample
 from .random_choice import SharedRandomChoice
+from .range_sampling import RangeClipSample
 from .resizing import ResizeShortSide
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "LoadFrame",
     "LoadImageClip",
     "LocalGlobalClipSample",
+    "RangeClipSample",
     "ResizeShortSide",
     "SampleKeyFrame",
     "SharedRandomChoice",

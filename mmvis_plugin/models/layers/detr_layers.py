@@ -14,6 +14,7 @@ from mmdet.models.layers import (
     DetrTransformerDecoderLayer,
     DetrTransformerEncoderLayer,
 )
+from mmdet.registry import MODELS
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
@@ -93,6 +94,7 @@ class PostNormDecoderLayer(DetrTransformerDecoderLayer):
         _init_matrices(self)
 
 
+@MODELS.register_module()
 class PostNormDecoder(DetrTransformerDecoder):
     """Layers of :class:`PostNormDecoderLayer` and a LayerNorm on the output of each.
 

@@ -2,10 +2,14 @@
 
 from mmvis_plugin.ytvis.categories import OVIS, YTVIS19, YTVIS21
 
-from ..code_base import CodeBase, swin_renames, with_reordered_patches
+from ..code_base import (
+    CodeBase,
+    detectron2_resnet_renames,
+    swin_renames,
+    with_reordered_patches,
+)
 
 WB = r"(weight|bias)"
-NORM = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 MHA = r"((?:in|out)_proj.+)"
 PIXEL_DECODER, PREDICTOR = r"sem_seg_head\.pixel_decoder\.", r"sem_seg_head\.predictor\."
 ENCODER = rf"{PIXEL_DECODER}transformer\.encoder\.layers\.(\d+)\."
@@ -22,24 +26,7 @@ MINVIS = CodeBase(
         "sem_seg_head.predictor.class_embed.weight",
     ),
     renames=[
-        (r"backbone\.stem\.conv1\.weight", "backbone.conv1.weight"),
-        (rf"backbone\.stem\.conv1\.norm\.{NORM}", r"backbone.bn1.\1"),
-        (
-            r"backbone\.res(\d)\.(\d+)\.conv(\d)\.weight",
-            r"backbone.layer<\1-1>.\2.conv\3.weight",
-        ),
-        (
-            rf"backbone\.res(\d)\.(\d+)\.conv(\d)\.norm\.{NORM}",
-            r"backbone.layer<\1-1>.\2.bn\3.\4",
-        ),
-        (
-            r"backbone\.res(\d)\.(\d+)\.shortcut\.weight",
-            r"backbone.layer<\1-1>.\2.downsample.0.weight",
-        ),
-        (
-            rf"backbone\.res(\d)\.(\d+)\.shortcut\.norm\.{NORM}",
-            r"backbone.layer<\1-1>.\2.downsample.1.\3",
-        ),
+        *detectron2_resnet_renames(r"backbone\.", "backbone."),
         *swin_renames(r"backbone\.", "backbone."),
         (rf"backbone\.(norm\d\.{WB})", r"backbone.\1"),
         (

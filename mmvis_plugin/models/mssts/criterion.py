@@ -4,7 +4,6 @@ Source: SeqFormer (Wu et al., ECCV 2022), Sec. 3.4, and its repository.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,28 +11,12 @@ from mmdet.models.losses import DiceLoss, FocalLoss, GIoULoss, L1Loss
 from mmdet.registry import MODELS, TASK_UTILS
 from mmdet.structures import TrackDataSample
 from mmdet.structures.bbox import bbox_cxcywh_to_xyxy, bbox_xyxy_to_cxcywh
-from mmdet.utils import reduce_mean
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
+from ..layers.clip_matching import Matching, match_clips
 from ..layers.clip_targets import clip_targets, sample_instances
 from .decoder import InstancePredictions
-
-
-class Matching(NamedTuple):
-    """The N queries of a batch that have a track.
-
-    Attributes:
-        clips: (N,) long, ascending: the clip of each.
-        queries: (N,) long: its index there.
-        tracks: The N tracks, see :func:`track_targets`.
-        total: Scalar: tracks of the batch, in the mean over all processes, at least 1.
-    """
-
-    clips: Tensor
-    queries: Tensor
-    tracks: InstanceData
-    total: Tensor
 
 
 def track_targets(sample: TrackDataSample, size: tuple[int, int], first_class: int) -> InstanceData:
@@ -104,7 +87,6 @@ class SeqFormerCriterion(nn.Module):
         self.loss_mask: FocalLoss = MODELS.build(loss_mask)
         self.loss_dice: DiceLoss = MODELS.build(loss_dice)
 
-    @torch.no_grad()
     def match(self, predictions: InstancePredictions, targets: Sequence[InstanceData]) -> Matching:
         """Give every track a query, at the least cost in sum.
 
@@ -115,23 +97,12 @@ class SeqFormerCriterion(nn.Module):
         Returns:
             The pairs.
         """
-        clips, queries, tracks = [], [], []
-        for b, target in enumerate(targets):
-            instances = InstanceData(
-                scores=predictions.logits[b], boxes=predictions.boxes[b].transpose(0, 1)
-            )
-            result = self.assigner.assign(instances, target, img_meta={})
-            (matched,) = result.gt_inds.nonzero(as_tuple=True)
-            queries.append(matched)
-            clips.append(torch.full_like(matched, b))
-            tracks.append(target[result.gt_inds[matched] - 1])
-        total = predictions.logits.new_tensor(float(sum(len(target) for target in targets)))
-        return Matching(
-            torch.cat(clips),
-            torch.cat(queries),
-            InstanceData.cat(tracks),
-            reduce_mean(total).clamp(min=1),
-        )
+        boxes = predictions.boxes.transpose(1, 2)
+        instances = [
+            InstanceData(scores=scores, boxes=clip)
+            for scores, clip in zip(predictions.logits, boxes, strict=True)
+        ]
+        return match_clips(self.assigner, instances, targets)
 
     def forward(
         self, predictions: InstancePredictions, masks: Tensor, matching: Matching

@@ -1,0 +1,4 @@
+# 1 memory token a frame.
+_base_ = "../ifc_r50_ytvis19.py"
+
+model = dict(network=dict(encoder=dict(num_memory=1)))

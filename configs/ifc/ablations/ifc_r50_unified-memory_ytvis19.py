@@ -1,0 +1,4 @@
+# All memory tokens of all frames attend to each other.
+_base_ = "../ifc_r50_ytvis19.py"
+
+model = dict(network=dict(encoder=dict(unified_memory=True)))

@@ -1,0 +1,8 @@
+# IFC R-50 on OVIS, near-online.
+_base_ = "./ifc_r50_ytvis19.py"
+
+model = dict(network=dict(num_classes=25))
+
+train_dataloader = dict(dataset=_base_._ovis.train)
+val_dataloader = dict(dataset=_base_._ovis.val)
+test_dataloader = dict(dataset=_base_._ovis.test)
