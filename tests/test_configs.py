@@ -24,7 +24,7 @@ from scripts import SHAPES_VERSION
 
 from mmvis_plugin.config import dataset_configs, pretrained_weights, remove_pretrained
 from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
-from mmvis_plugin.models import STMaskHead, VideoSegmentor
+from mmvis_plugin.models import IFCNetwork, STMaskHead, VideoSegmentor
 from mmvis_plugin.models.maskprop.refinement import MaskRefiner
 from mmvis_plugin.models.mssts.decoder import SeqFormerDecoder
 from mmvis_plugin.models.mssts.mask_head import SeqFormerMaskHead
@@ -376,6 +376,13 @@ def be_confident(model):
                 layer.weight.data.zero_()
                 layer.bias.data.fill_(bias)
             module.cls_embed.bias.data[0] = 6
+        if isinstance(module, IFCNetwork):
+            features = module.mask_head.pointwise
+            class_layer, mask_layer = module.class_head.layers[-1], module.mask_embed.layers[-1]
+            for layer, bias in ((class_layer, 0), (features, 1), (mask_layer, 1)):
+                layer.weight.data.zero_()
+                layer.bias.data.fill_(bias)
+            class_layer.bias.data[0] = 6
         if isinstance(module, STMaskHead):
             for layers, index, value in (
                 (module.reg_preds, slice(None), 0),

@@ -1,0 +1,4 @@
+# All memory tokens of all frames attend to each other.
+_base_ = "../ifc_r18_shapes.py"
+
+model = dict(network=dict(encoder=dict(unified_memory=True)))
