@@ -14,7 +14,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from ..layers.class_weights import with_class_weights
-from ..layers.clip_matching import match_clips
+from ..layers.clip_matching import Matching, match_clips
 from ..layers.clip_targets import clip_targets, sample_instances
 
 
@@ -87,39 +87,48 @@ class IFCCriterion(nn.Module):
             prepared.append(InstanceData(labels=shown.labels, masks=masks))
         return prepared
 
-    def forward(
-        self, logits: Tensor, masks: Tensor, targets: Sequence[InstanceData]
-    ) -> dict[str, Tensor]:
-        """Match the queries of one decoder layer and compute its losses.
+    @torch.no_grad()
+    def match(self, logits: Tensor, masks: Tensor, targets: Sequence[InstanceData]) -> Matching:
+        """Give every track a query, at the least cost in sum.
+
+        Args:
+            logits: (B, Q, K + 1) class logits of a decoder layer.
+            masks: (B, T, Q, h, w) its mask logits.
+            targets: Of :meth:`prepare`, for B clips.
+
+        Returns:
+            The pairs.
+        """
+        size = targets[0].masks.shape[-2:]
+        queries = [
+            InstanceData(scores=scores, masks=resize(clip.float(), size).transpose(0, 1))
+            for scores, clip in zip(logits, masks, strict=True)
+        ]
+        return match_clips(self.assigner, queries, targets)
+
+    def forward(self, logits: Tensor, masks: Tensor, matching: Matching) -> dict[str, Tensor]:
+        """Losses of a decoder layer.
 
         Args:
             logits: (B, Q, K + 1) class logits.
-            masks: (B, T, Q, h, w) mask logits.
-            targets: Of :meth:`prepare`, for B clips.
+            masks: (N, T, h, w) mask logits of the matched queries.
+            matching: Of the layer.
 
         Returns:
             ``loss_cls``, and ``loss_mask`` and ``loss_dice``, divided by the number of tracks in
             the mean over all processes.
         """
-        size = targets[0].masks.shape[-2:]
-        with torch.no_grad():
-            queries = [
-                InstanceData(scores=scores, masks=resize(clip.float(), size).transpose(0, 1))
-                for scores, clip in zip(logits, masks, strict=True)
-            ]
-        matching = match_clips(self.assigner, queries, targets)
-        clips, rows, tracks, total = matching
-
+        clips, queries, tracks, total = matching
         labels = torch.full(logits.shape[:2], self.num_classes, device=logits.device)
-        labels[clips, rows] = tracks.labels
+        labels[clips, queries] = tracks.labels
         labels = labels.flatten()
         weights = logits.new_tensor(self.loss_cls.class_weight)
         loss_cls = self.loss_cls(logits.flatten(0, 1), labels, avg_factor=weights[labels].sum())
 
-        matched = resize(masks.transpose(1, 2)[clips, rows], size).flatten(1)
+        masks = resize(masks, tracks.masks.shape[-2:]).flatten(1)
         targets = tracks.masks.flatten(1)
-        loss_mask = self.loss_mask(matched, targets, avg_factor=total * matched.shape[1])
-        loss_dice = self.loss_dice(matched, targets, avg_factor=total)
+        loss_mask = self.loss_mask(masks, targets, avg_factor=total * masks.shape[1])
+        loss_dice = self.loss_dice(masks, targets, avg_factor=total)
         return dict(loss_cls=loss_cls, loss_mask=loss_mask, loss_dice=loss_dice)
 
 

@@ -182,10 +182,21 @@ def clip_losses(network, criterion, inputs: Tensor, sizes: list, targets: list) 
     losses = {}
     targets = criterion.prepare(targets)
     for number, layer in enumerate(queries):
-        logits, masks = network.class_logits(layer), network.mask_logits(layer, mask_features)
+        logits = network.class_logits(layer)
+        with torch.no_grad():
+            masks = network.mask_logits(layer, mask_features)
         # Sums over frames and pixels would lose by 16 bits.
         with torch.autocast(inputs.device.type, enabled=False):
-            layer_losses = criterion(logits, masks, targets)
+            matching = criterion.match(logits, masks, targets)
+        # Only these masks need gradients.
+        masks = torch.cat(
+            [
+                network.mask_logits(layer[b, rows][None], mask_features[b][None])[0].transpose(0, 1)
+                for b, rows in enumerate(matching.queries_of_clips(len(layer)))
+            ]
+        )
+        with torch.autocast(inputs.device.type, enabled=False):
+            layer_losses = criterion(logits, masks, matching)
         losses |= {f"d{number}.{name}": loss for name, loss in layer_losses.items()}
     return losses
 

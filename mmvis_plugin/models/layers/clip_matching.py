@@ -25,6 +25,10 @@ class Matching(NamedTuple):
     tracks: InstanceData
     total: Tensor
 
+    def queries_of_clips(self, num_clips: int) -> list[Tensor]:
+        """The queries of each clip, in the order that they have here."""
+        return [self.queries[self.clips == clip] for clip in range(num_clips)]
+
 
 @torch.no_grad()
 def match_clips(
