@@ -8,6 +8,7 @@ of a clip: thousands of queries and keys. Without the weights the matrix is neve
 The exception is training with dropout on the CPU, where PyTorch's blockwise kernel has no dropout.
 """
 
+import torch.nn.functional as F
 from mmcv.cnn.bricks.transformer import MultiheadAttention
 from mmdet.models.layers import (
     DetrTransformerDecoder,
@@ -17,13 +18,6 @@ from mmdet.models.layers import (
 from mmdet.registry import MODELS
 from mmengine.model import ModuleList
 from torch import Tensor, nn
-
-
-class _AttentionAlone(nn.MultiheadAttention):
-    """PyTorch's attention, which does not return its weights."""
-
-    def forward(self, *args, **kwargs) -> tuple[Tensor, None]:
-        return super().forward(*args, **kwargs, need_weights=False)
 
 
 class BlockwiseAttention(MultiheadAttention):
@@ -39,10 +33,52 @@ class BlockwiseAttention(MultiheadAttention):
         super().__init__(
             channels,
             num_heads,
+            attn_drop=dropout,
             dropout_layer=dict(type="Dropout", drop_prob=dropout),
             batch_first=True,
         )
-        self.attn = _AttentionAlone(channels, num_heads, dropout)
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        query_pos: Tensor | None = None,
+        key_pos: Tensor | None = None,
+        attn_mask: None = None,
+        key_padding_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            query: (B, Q, C), also what is added to.
+            key: (B, N, C).
+            value: (B, N, C).
+            query_pos: (B, Q, C) added to the queries.
+            key_pos: (B, N, C) added to the keys.
+            attn_mask: Must be None; MMDetection's layers pass it on.
+            key_padding_mask: (B, N) bool, true for keys that only pad.
+
+        Returns:
+            (B, Q, C).
+        """
+        inputs = (
+            query if query_pos is None else query + query_pos,
+            key if key_pos is None else key + key_pos,
+            value,
+        )
+        weights, biases = self.attn.in_proj_weight.chunk(3), self.attn.in_proj_bias.chunk(3)
+        heads = (
+            F.linear(x, weight, bias).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+            for x, weight, bias in zip(inputs, weights, biases, strict=True)
+        )
+        attended = F.scaled_dot_product_attention(
+            *heads,
+            attn_mask=None if key_padding_mask is None else ~key_padding_mask[:, None, None],
+            dropout_p=self.attn.dropout if self.training else 0.0,
+        )
+        attended = self.attn.out_proj(attended.transpose(1, 2).flatten(2))
+        return query + self.dropout_layer(attended)
 
 
 class PostNormEncoderLayer(DetrTransformerEncoderLayer):
