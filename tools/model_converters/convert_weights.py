@@ -4,6 +4,8 @@ CODEBASE is one of:
   stmask           the authors' STMask; YOLACT++ as a training start for it
   seqformer        SeqFormer and MSSTS-VIS
   minvis           MinVIS, and detectron2's Mask2Former for instances
+  ifc              IFC, also its COCO weights as a training start
+  detr             MMDetection's DETR, as a training start for IFC
   deformable_detr  MMDetection's Deformable DETR, as a training start for MS-STS VIS
   queryinst        MMDetection's QueryInst or Sparse R-CNN, as a training start for EfficientVIS
 
