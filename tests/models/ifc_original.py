@@ -147,5 +147,6 @@ CASES = {
     "r50": Case(50, "ifc_r50_ytvis19.py", (130, 174), 97, 8),
     "r101": Case(101, "ifc_r101_t36_ytvis19.py", (174, 131), 65, 7),
     "short": Case(50, "ifc_r50_ytvis19.py", (97, 130), 65, 3),
+    "strided": Case(50, "ablations/ifc_r50_t5-s3_ytvis19.py", (40, 53), 33, 18),
     "long": Case(50, "ifc_r50_ytvis19.py", (40, 53), 33, 100),
 }

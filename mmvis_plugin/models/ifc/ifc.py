@@ -41,7 +41,7 @@ class IFCState(StreamState):
 
     Attributes:
         linker: The identities so far.
-        frames: The frames that are not final, as many as a window has at most.
+        frames: The frames that are not final: those of a window and, for a moment, one more.
         num_covered: Frames that a window has held.
     """
 
@@ -132,8 +132,8 @@ class IFC(VideoSegmentor):
         return final, tracks_of_classes(scores, self.class_threshold, self.multi_class)
 
     def _close_window(self, state: IFCState) -> None:
-        """Segment the frames that are held: they are the last ones, at most a window."""
-        frames = list(state.frames)
+        """Segment the last frames, as many as a window has or the video."""
+        frames = list(state.frames)[-self.windows.length :]
         features = FrameFeatures(
             *(torch.stack(maps, dim=1) for maps in zip(*(f.features for f in frames), strict=True))
         )
