@@ -65,9 +65,11 @@ def parse_json(text: bytes, name: str, keep_lists: bool = True) -> tuple[Any, li
 
     try:
         with without_garbage_collection():
-            if not keep_lists:
+            repeated_keys, lists = _look_through(text)
+            if lists and not keep_lists:
                 text = compress_lists(text)
-            content = json.loads(text, parse_constant=constant, object_pairs_hook=_unique)
+            hook = _unique if repeated_keys else None
+            content = json.loads(text, parse_constant=constant, object_pairs_hook=hook)
         return content, constants
     except RecursionError:
         raise FormatError(f"{name}: not valid JSON: it is nested too deeply") from None
@@ -75,6 +77,18 @@ def parse_json(text: bytes, name: str, keep_lists: bool = True) -> tuple[Any, li
         raise FormatError(f"{name}: an object has the key {show(error.args[0])} twice") from None
     except (ValueError, MemoryError) as error:  # also numbers of thousands of digits
         raise FormatError(f"{name}: not valid JSON: {error}") from error
+
+
+_LARGE = 1_000_000  # bytes; Numba takes a second to be imported
+
+
+def _look_through(text: bytes) -> tuple[bool, bool]:
+    """Whether keys may be repeated, and lists be under "counts"; of a large text, what is so."""
+    if len(text) < _LARGE or text[:1] not in (b"{", b"[") or text[1:2] == b"\0":  # UTF-16, UTF-32
+        return True, True
+    from .json_loops import look_through
+
+    return look_through(text)
 
 
 def constants_message(constants: list[str]) -> str:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from scripts import load_script
 from ytvis_content import box_mask, clean_content, compressed
@@ -36,7 +36,9 @@ def verdicts(path):
             read(path)
             found[name] = None
         except FormatError as error:
-            found[name] = str(error)
+            # A file without objects is right, but the converter has nothing to do.
+            nothing = str(error).startswith(f"{path}: there is no object to convert")
+            found[name] = None if nothing and name == "converter" else str(error)
     report = check_ytvis(path)
     errors = [p for p in report.problems if p.level == "error"]
     found["checker"] = f"{path}: {errors[0].sentence}" if errors else None
@@ -506,6 +508,7 @@ def damaged_content(draw):
     deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(content=damaged_content())
+@example(content=dict(clean_content(), annotations=[]))
 def test_all_agree_on_any_changes(tmp_path, content):
     path = tmp_path / "train.json"
     path.write_text(json.dumps(content))
