@@ -264,6 +264,42 @@ def test_masks_of_unmatched_queries_need_no_gradient(model):
     assert not [shape for shape in kept if len(shape) > 2 and queries in shape and 24 in shape]
 
 
+def test_an_image_is_a_clip_of_one_frame(model):
+    """The detector has the losses of the video model, and gives the queries whose class is one."""
+    cfg = Config.fromfile(CONFIG)
+    parts = dict(network=cfg.model.network, criterion=cfg.model.criterion)
+    parts["network"].backbone.init_cfg = None
+    detector = MODELS.build(dict(type="IFCDetector", **parts)).eval()
+    detector.load_state_dict(model.state_dict())
+    frames = torch.randn(2, 3, *SIZE) * 3
+    samples = [
+        frame_sample([(4, 4, 30, 40), (20, 50, 60, 90)], [0, 3], [0, 1]),
+        frame_sample([], [], []),
+    ]
+    expected = model.loss(frames[:, None], [clip_sample([sample]) for sample in samples])
+    losses = detector.loss(frames, samples)
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value)
+
+    with torch.no_grad():
+        results = detector.predict(frames, samples)
+        logits, masks = detector._forward(frames, samples)
+    assert sum(len(result.pred_instances) for result in results) > 0
+    for result, scores, grid in zip(results, logits.softmax(2), masks, strict=True):
+        found = result.pred_instances
+        best, labels = scores.max(1)
+        kept = (labels < 6) & (grid > 0).flatten(1).any(1)
+        assert found.labels.tolist() == labels[kept].tolist()
+        torch.testing.assert_close(found.scores, best[kept])
+        assert found.masks.shape[1:] == SIZE and found.bboxes.shape == (len(found), 4)
+        for mask, box in zip(found.masks, found.bboxes, strict=True):
+            rows, columns = mask.nonzero(as_tuple=True)
+            corners = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+            assert box.tolist() == [float(corner) for corner in corners]
+    with pytest.raises(ValueError, match="original size"):
+        detector.predict(frames, samples, rescale=False)
+
+
 # --- streaming ------------------------------------------------------------------------------------
 
 
@@ -319,6 +355,19 @@ def test_when_frames_are_final_and_which_windows_there_are(length, stride, num_f
     assert all(at - frame <= length for frame, at in ready)
     if stride == 1:
         assert all(at - frame == length - 1 for frame, at in ready if at < num_frames)
+
+
+def test_testing_is_the_same_stream(model):
+    """The Runner's way, frame by frame, gives what the inferencer's calls give."""
+    frames, final, delayed = video(3, 8, contrast=3.0), [], 0
+    for t, meta in enumerate(metas(8)):
+        sample = TrackDataSample()
+        sample.video_data_samples = [DetDataSample(metainfo=meta)]
+        (output,) = model(frames[None, t : t + 1], [sample], mode="predict")
+        final += output.get("video_data_samples", [])
+        delayed += "video_data_samples" not in output
+    assert delayed == 4
+    assert_same(run(model, frames, 8), (final, output.pred_tracks))
 
 
 def test_a_class_is_named_before_the_end_and_decided_at_the_end():
