@@ -115,12 +115,13 @@ def zoo_table() -> str:
 def zoo_row(model: dict) -> str:
     data = (model.get("Metadata") or {}).get("Training Data", "")
     data = ", ".join(data) if isinstance(data, list) else data
-    figures = [
-        f"{name} {value} ({result['Dataset']})"
-        for result in model.get("Results", [])
-        for name, value in (result.get("Metrics") or {}).items()
-    ]
+    figures = [figures_of(result) for result in model.get("Results", []) if result.get("Metrics")]
     weights = model["Weights"]
     name = f"`{model.get('File') or weights.rpartition('/')[2]}`"
     weights = f"[{name}]({weights})" if weights.startswith("http") else f"`{weights}`"
-    return f"| `{model['Name']}` | {data} | {', '.join(figures)} | {weights} |"
+    return f"| `{model['Name']}` | {data} | {'<br>'.join(figures)} | {weights} |"
+
+
+def figures_of(result: dict) -> str:
+    values = ", ".join(f"{name} {value}" for name, value in result["Metrics"].items())
+    return f"{values} ({result['Dataset']})"
