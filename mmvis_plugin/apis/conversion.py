@@ -26,6 +26,7 @@ CODE_BASES = {
     "deformable_detr": "mmvis_plugin.models.mssts.released:DEFORMABLE_DETR",
     "ifc": "mmvis_plugin.models.ifc.released:IFC",
     "detr": "mmvis_plugin.models.ifc.released:DETR",
+    "vistr": "mmvis_plugin.models.vistr.released:VISTR",
     "queryinst": "mmvis_plugin.models.efficientvis.released:QUERYINST",
 }
 _BODY = re.compile(r"(detector\.|network\.)?(backbone|neck)\.")

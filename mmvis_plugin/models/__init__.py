@@ -60,6 +60,17 @@ from .track_by_detection import (
     TrackByDetection,
 )
 from .video_segmentor import VideoSegmentor
+from .vistr import (
+    SineClipPositions,
+    VisTR,
+    VisTRBoxCost,
+    VisTRClassCost,
+    VisTRCriterion,
+    VisTRDetector,
+    VisTRIoUCost,
+    VisTRMaskHead,
+    VisTRNetwork,
+)
 
 __all__ = [
     "IFC",
@@ -108,6 +119,7 @@ __all__ = [
     "SeqFormerEncoder",
     "SeqFormerMaskHead",
     "SeqLinker",
+    "SineClipPositions",
     "StreamingMask2FormerVideo",
     "StreamingMaskTrackRCNN",
     "TemporalDynamicConv",
@@ -121,5 +133,13 @@ __all__ = [
     "TrackletMaskIoUCost",
     "TrackletStage",
     "VideoSegmentor",
+    "VisTR",
+    "VisTRBoxCost",
+    "VisTRClassCost",
+    "VisTRCriterion",
+    "VisTRDetector",
+    "VisTRIoUCost",
+    "VisTRMaskHead",
+    "VisTRNetwork",
     "WindowedSegmentor",
 ]

@@ -293,10 +293,10 @@ def training_clips(num_frames: int = 5, seed: int = 0) -> list[TrainingClip]:
     return clips
 
 
-def training_batch(model):
-    """``training_clips`` as the model gets them."""
+def training_batch(model, clips=None):
+    """Clips, by default ``training_clips``, as the model gets them."""
     samples = []
-    for clip in training_clips():
+    for clip in clips or training_clips():
         boxes, frame_samples = clip.boxes(), []
         for t, frame in enumerate(clip.frames):
             size = frame.shape[:2]

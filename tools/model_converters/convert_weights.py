@@ -6,6 +6,7 @@ CODEBASE is one of:
   minvis           MinVIS, and detectron2's Mask2Former for instances
   ifc              IFC, also its COCO weights as a training start
   detr             MMDetection's DETR, as a training start for IFC
+  vistr            VisTR, and its authors' DETR of COCO as a training start for it
   deformable_detr  MMDetection's Deformable DETR, as a training start for MS-STS VIS
   queryinst        MMDetection's QueryInst or Sparse R-CNN, as a training start for EfficientVIS
 

@@ -1,3 +1,4 @@
+from .circular_sampling import CircularClipSample
 from .clip_sampling import ClipSample
 from .frame_sampling import AnnotatedPairSample, CenteredClipSample, SampleKeyFrame
 from .image_clip import LoadImageClip
@@ -10,6 +11,7 @@ from .resizing import ResizeShortSide
 __all__ = [
     "AnnotatedPairSample",
     "CenteredClipSample",
+    "CircularClipSample",
     "ClipSample",
     "LoadFrame",
     "LoadImageClip",

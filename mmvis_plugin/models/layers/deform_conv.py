@@ -5,6 +5,8 @@ from mmcv.ops import DeformConv2d, DeformConv2dPack
 from mmdet.registry import MODELS
 from torch import Tensor
 
+from .precision import at_least_float32
+
 
 @MODELS.register_module("Float32DCN")
 class Float32DeformConv2dPack(DeformConv2dPack):
@@ -27,9 +29,9 @@ class Float32DeformConv2dPack(DeformConv2dPack):
             x: (B, C_in, H, W).
 
         Returns:
-            (B, C_out, H', W') float32.
+            (B, C_out, H', W') in at least float32.
         """
         with torch.autocast(x.device.type, enabled=False):
-            x = x.float()
+            x = at_least_float32(x)
             # DeformConv2d's own forward pads inputs smaller than the kernel; DCN's refuses them.
             return DeformConv2d.forward(self, x, self.conv_offset(x))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,6 +34,24 @@ def logits_at_original_size(logits: Tensor, padded_size: Sequence[int], meta: di
     if original_size != (height, width):
         logits = _interpolate(logits, original_size)
     return logits
+
+
+def stretched_masks(logits: Tensor, meta: dict) -> Tensor:
+    """Masks of one frame, interpolated straight from the method's grid to the original size.
+
+    The grid is stretched over the frame as if it ended with it; several authors do so.
+
+    Args:
+        logits: (N, h, w) mask logits.
+        meta: ``ori_shape`` of the frame.
+
+    Returns:
+        (N, H, W) bool.
+    """
+    size = tuple(meta["ori_shape"][:2])
+    if len(logits) == 0:
+        return logits.new_zeros((0, *size), dtype=torch.bool)
+    return _interpolate(logits, size) > 0
 
 
 def _interpolate(masks: Tensor, size: Sequence[int]) -> Tensor:

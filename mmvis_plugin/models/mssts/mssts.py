@@ -38,6 +38,7 @@ from mmdet.structures import TrackDataSample
 from mmengine.optim import OptimWrapper
 from torch import Tensor
 
+from mmvis_plugin.models.layers.mask_resize import stretched_masks
 from mmvis_plugin.models.windowed import WindowedSegmentor, WindowSettings, WindowTracks
 
 from .adversarial import adversarial_step
@@ -302,10 +303,7 @@ class MSSTSVIS(WindowedSegmentor):
 
     def full_size_masks(self, logits: Tensor, meta: dict) -> Tensor:
         """Interpolated straight to the original size; see :class:`WindowedSegmentor`."""
-        size = tuple(meta["ori_shape"][:2])
-        if len(logits) == 0:
-            return logits.new_zeros((0, *size), dtype=torch.bool)
-        return F.interpolate(logits[None], size, mode="bilinear", align_corners=False)[0] > 0
+        return stretched_masks(logits, meta)
 
 
 def mask_confidence(logits: Tensor) -> Tensor:
