@@ -113,11 +113,11 @@ def test_from_raw_frames_to_tracks(name):
 
 
 def test_the_cases_are_what_they_are_to_show():
-    """A video shorter than the clip, a whole clip of 36 frames, a video of several windows."""
+    """A video shorter than the clip, a whole clip of 36 frames, identities over several windows."""
     assert CASES["short"].num_frames < CASES["short"].clip_length
     assert CASES["whole"].num_frames == CASES["whole"].clip_length == 36
     present = (stored("long")["areas"] > 0).sum(1)
-    assert CASES["long"].num_frames == 100 and len(present) > NUM_INSTANCES
+    assert CASES["long"].num_frames == 100 and present.max() > 36 and present.min() < 100
     for case in TRAINING.values():
         present = training_clip(case.clip_length, case.size).masks.any(axis=(2, 3))
         assert present.any(1).all() and not present.all(1).any()
