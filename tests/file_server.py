@@ -6,6 +6,11 @@ import threading
 from collections import Counter
 from contextlib import contextmanager
 
+import yaml
+
+from mmvis_plugin.apis.releases import find_release
+from mmvis_plugin.config import find_config
+
 
 class FileServer(http.server.ThreadingHTTPServer):
     """Serves files at ``address``.
@@ -77,3 +82,27 @@ def serving(folder):
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
+
+
+def published_at(server, folder, config, file, **entry):
+    """A copy of a config's entry in its metafile whose weights are on a server.
+
+    Args:
+        server: Where the file is.
+        folder: In which the copy is made.
+        config: Path or name of the config.
+        file: Name of the weights on the server.
+        entry: What else differs in the entry; None takes a line out.
+
+    Returns:
+        Path: The config that goes with it.
+    """
+    release = find_release(find_config(config))
+    copy = folder / release.entry["Config"]
+    copy.parent.mkdir(parents=True)
+    copy.write_text(f"_base_ = {str(release.config)!r}\n")
+    entry = release.entry | {"Weights": f"{server.address}/{file}", "Mirrors": []} | entry
+    entry = {key: value for key, value in entry.items() if value is not None}
+    content = {"Collections": [release.collection], "Models": [entry]}
+    (copy.parent / "metafile.yml").write_text(yaml.safe_dump(content))
+    return copy

@@ -302,6 +302,11 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
         help="weights: a file or an address (default: those released for the config, downloaded "
         "once; tools/list_models.py lists them)",
     )
+    add_accept_licence(parser)
+
+
+def add_accept_licence(parser: argparse.ArgumentParser) -> None:
+    """Add ``--accept-licence``."""
     parser.add_argument(
         "--accept-licence",
         action="store_true",

@@ -1,18 +1,21 @@
 """A file of each code base, as its authors release it, becomes a model by the config's name."""
 
 import hashlib
+import re
+import subprocess
+import sys
 
 import pytest
 import stmask_original
 import torch
-import yaml
 from fake_segmentor import make_frame
-from file_server import serving
+from file_server import published_at, serving
 from mmdet.registry import MODELS
 from mmengine.registry import init_default_scope
+from scripts import ROOT
 from seqformer_original import released_layout as seqformer_layout
 
-from mmvis_plugin.apis import VISInferencer
+from mmvis_plugin.apis import VideoWriter, VISInferencer
 from mmvis_plugin.apis.releases import find_release
 from mmvis_plugin.checkpoint import CheckpointDownloadError, download_folder
 from mmvis_plugin.config import find_config, load_config, remove_pretrained
@@ -44,14 +47,14 @@ def seqformer():
     return {"model": weights, "epoch": 11}
 
 
-def mmtracking():
+def mmtracking(rename="{} of the file".format):
     """MMTracking's files of 2021 have the class names in their meta, under ``CLASSES``."""
     cfg = load_config("masktrack_rcnn_r50_ytvis19")
     remove_pretrained(cfg)
     init_default_scope("mmdet")
     model = MODELS.build(cfg.model)
     layout = {key: value.shape for key, value in model.state_dict().items()}
-    names = tuple(f"{name} of the file" for name in YTVIS19)
+    names = tuple(map(rename, YTVIS19))
     return {"state_dict": random_weights(layout), "meta": {"CLASSES": names}}
 
 
@@ -61,22 +64,6 @@ def server(tmp_path, monkeypatch):
     (tmp_path / "served").mkdir()
     with serving(tmp_path / "served") as server:
         yield server
-
-
-def published_at(server, folder, config, file, sha256):
-    """A copy of a config's entry in its metafile whose weights are on a server.
-
-    Returns:
-        Path: The config that goes with it.
-    """
-    release = find_release(find_config(config))
-    copy = folder / release.entry["Config"]
-    copy.parent.mkdir(parents=True)
-    copy.write_text(f"_base_ = {str(release.config)!r}\n")
-    entry = dict(release.entry, Weights=f"{server.address}/{file}", SHA256=sha256, Mirrors=[])
-    content = {"Collections": [], "Models": [entry]}
-    (copy.parent / "metafile.yml").write_text(yaml.safe_dump(content))
-    return copy
 
 
 def resize_of(cfg):
@@ -103,7 +90,7 @@ def test_a_released_file_becomes_a_model(tmp_path, server, config, make):
     torch.save(make(), file)
     content = file.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
-    name = published_at(server, tmp_path, config, file.name, sha256)
+    name = published_at(server, tmp_path, config, file.name, SHA256=sha256)
     options = resize_of(load_config(config))
     # It breaks off twice, so that the first call fails; the next one goes on.
     server.cuts[file.name] = [10_000_000, 10_000_000]
@@ -125,3 +112,27 @@ def test_a_released_file_becomes_a_model(tmp_path, server, config, make):
     if not own_layout:
         find_release(name).file.unlink()
     assert VISInferencer(name, device="cpu", cfg_options=options).model.weights.is_file()
+
+
+def test_the_readme_shows_what_the_demo_prints(tmp_path, server):
+    """The block under its first command, but for lines that it leaves out."""
+    blocks = (ROOT / "README.md").read_text().split("```")
+    command, shown = (block.strip().splitlines() for block in (blocks[1], blocks[3]))
+    assert "".join(command[1:]) == (
+        "python demo/video_demo.py street.mp4 masktrack_rcnn_r50_ytvis19 --out tracks.mp4"
+    )
+    released = find_release(find_config("masktrack_rcnn_r50_ytvis19")).file.name
+    name = re.sub(r"-[0-9a-f]{8}\.", ".", released)  # the hash is not that of random weights
+    torch.save(mmtracking(rename=str), server.folder / name)
+    config = published_at(server, tmp_path, "masktrack_rcnn_r50_ytvis19", name, SHA256=None)
+    video = tmp_path / "street.mp4"
+    with VideoWriter(video, 10, (96, 72)) as writer:
+        for number in range(2):
+            writer.write(make_frame(number, (96, 72)))
+    script = [sys.executable, ROOT / "demo/video_demo.py", "street.mp4", config]
+    command = [*map(str, script), "--out", "tracks.mp4", "--device", "cpu"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    printed = result.stderr + result.stdout
+    for line in filter(lambda line: line != "...", shown):
+        assert line in printed, printed

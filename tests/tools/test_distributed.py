@@ -1,6 +1,7 @@
 """Two processes on the CPU."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -109,3 +110,24 @@ def test_scripts_explain_themselves(script):
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2
     assert f"tools/{script} configs/" in result.stderr
+
+
+@pytest.mark.parametrize("model", [["name"], ["c.py", "w.pth"]])
+def test_test_takes_a_name_alone(model, tmp_path):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    python.chmod(0o755)
+    command = [ROOT / "tools/dist_test.sh", *model, "2", "--out", "r.json"]
+    env = {name: value for name, value in os.environ.items() if name != "NNODES"}
+    result = subprocess.run(
+        command, env=env | {"PYTHON": str(python)}, capture_output=True, text=True, check=True
+    )
+    call = result.stdout.splitlines()
+    assert call[call.index("--nproc_per_node") + 1] == "2"
+    assert call[-len(model) - 4 :] == [*model, "--launcher", "pytorch", "--out", "r.json"]
+
+
+def test_a_missing_number_of_processes_is_told():
+    command = [ROOT / "tools/dist_test.sh", "name", "w.pth", "--out", "r.json"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2 and "PROCESSES" in result.stderr

@@ -54,3 +54,9 @@ def test_scripts_explain_themselves(script):
     result = subprocess.run([ROOT / "tools" / script, "--help"], capture_output=True, text=True)
     assert result.returncode == 2
     assert f"tools/{script} PARTITION" in result.stderr
+
+
+def test_test_takes_a_name_alone(tmp_path):
+    call = asked(tmp_path, "slurm_test.sh", "gpu", "job", "name", "--out", "r.json", PYTHON="py")
+    script = ["-u", "tools/test.py", "name", "--out", "r.json", "--launcher", "slurm"]
+    assert call[call.index("py") + 1 :] == script
