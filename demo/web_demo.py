@@ -18,6 +18,7 @@ import command_line as cli
 
 EXAMPLES = """examples:
   python demo/web_demo.py
+  python demo/web_demo.py --model masktrack_rcnn_r50_ytvis19
   python demo/web_demo.py --model configs/maskprop/maskprop_r50_ytvis19.py r50.pth --device cuda:0
   python demo/web_demo.py --host 0.0.0.0 --max-size 200 --max-seconds 120 --max-frames 3600
 
@@ -41,6 +42,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar=("CONFIG", "CHECKPOINT"),
         help="offer this model as well: config, file or name, and weights; repeatable",
     )
+    cli.add_accept_licence(parser)
     cli.add_device(parser)
     parser.add_argument(
         "--host",
@@ -156,24 +158,28 @@ def keep_clean(folder: Path, seconds: float) -> None:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     web_page = import_page()
+    from web_models import make_examples
     from web_requests import ModelCache
 
     limits = Limits(args.max_size, args.max_seconds, args.max_frames, stored=args.max_stored)
     choices = find_models(args.model)
     if not choices:
         raise ValueError("no weights are shipped here: name a model (--model)")
-    models = ModelCache(choices, args.device, args.max_models)
+    models = ModelCache(choices, args.device, args.max_models, args.accept_licence)
     # A folder of this server alone, which nobody else on this machine can look into.
     cache = os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="mmvis_web_")
+    films = Path(tempfile.mkdtemp(prefix="mmvis_examples_"))
     try:
         for name in reversed(choices):
             with models.borrow(name):  # what cannot be loaded is told now
                 pass
         keep_clean(Path(cache), args.keep)
-        page = web_page.build_page(choices, models, limits, args.max_models)
+        examples = make_examples(films)
+        page = web_page.build_page(choices, models, limits, args.max_models, examples)
         web_page.launch(page, limits, args.host, args.port)
     finally:
         shutil.rmtree(cache, ignore_errors=True)
+        shutil.rmtree(films, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """What a request to the web page does: a bounded upload in, files with its tracks out.
 
-Nothing here knows of the page (web_demo.py) or of who asks.
+Nothing here knows of the page (web_page.py) or of who asks.
 """
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import av
 from web_limits import MEGABYTE, Limits, ModelChoice, RequestError
+from web_results import FILE, KeptVideo, keep_frame, kept_video, replay
 
-from mmvis_plugin.apis import CSVSink, JSONSink, VideoSink, VideoStream, VISInferencer
+from mmvis_plugin.apis import CSVSink, JSONSink, MOTSSink, VideoSink, VISInferencer
 from mmvis_plugin.apis.track_bars import read_rows, read_track_table
 from mmvis_plugin.files import write_picture
 from mmvis_plugin.video.containers import find_film, open_container
@@ -48,6 +49,13 @@ class _LoadedModel:
     turn: Lock = field(default_factory=Lock)
 
 
+class ModelFacts(NamedTuple):
+    """What is known of a model once it was loaded: its classes, and its own minimum score."""
+
+    classes: tuple[str, ...]
+    shown_score: float
+
+
 class ModelCache:
     """Models on demand: the last few that were asked for stay loaded.
 
@@ -55,12 +63,23 @@ class ModelCache:
         choices: The models, by the name under which they are asked for.
         device: Where they run, see :class:`VISInferencer`.
         size: Models to keep. One that is in use is kept beyond that.
+        accept_licence: See :class:`VISInferencer`.
+
+    Attributes:
+        facts (dict[str, ModelFacts]): Of each model that was loaded at some time.
     """
 
-    def __init__(self, choices: Mapping[str, ModelChoice], device: str | None, size: int):
+    def __init__(
+        self,
+        choices: Mapping[str, ModelChoice],
+        device: str | None,
+        size: int,
+        accept_licence: bool = False,
+    ):
         self._choices = choices
-        self._device = device
+        self._settings = dict(device=device, accept_licence=accept_licence)
         self._size = size
+        self.facts: dict[str, ModelFacts] = {}
         self._models: OrderedDict[str, _LoadedModel] = OrderedDict()  # the last used at the end
         self._lock = Lock()
 
@@ -78,7 +97,9 @@ class ModelCache:
         try:
             with model.turn:
                 if model.inferencer is None:
-                    model.inferencer = VISInferencer(*self._choices[name], device=self._device)
+                    model.inferencer = VISInferencer(*self._choices[name], **self._settings)
+                    loaded = model.inferencer
+                    self.facts[name] = ModelFacts(loaded.classes, loaded.shown_score)
                 yield model.inferencer
         finally:
             with self._lock:
@@ -98,6 +119,7 @@ class ModelCache:
 class Progress(NamedTuple):
     """How far a request is: frames that are done, and all of them where the file tells."""
 
+    what: str
     done: int
     total: int | None
 
@@ -110,36 +132,35 @@ class Outcome(NamedTuple):
         video: The video with its tracks drawn on it, MP4.
         timeline: When each track is there, PNG.
         table: A row a track, under the headings of ``TABLE``.
-        tracks: The tracks in the official results format, JSON.
+        files: What can be downloaded: the video; the tracks in the official results format, JSON;
+            a table of them, CSV; and their masks in the style of MOTS, TXT.
     """
 
     summary: str
     video: Path
     timeline: Path
     table: list[list[str]]
-    tracks: Path
+    files: list[Path]
 
 
 def segment_upload(
     upload: str | os.PathLike | None,
     model: str,
-    score_thr: float,
     models: ModelCache,
     limits: Limits,
     folder: Path,
-) -> Iterator[Progress | Outcome]:
+) -> Iterator[Progress | KeptVideo]:
     """Segment an uploaded video.
 
     Args:
         upload: The file.
         model: Name of a model in ``models``.
-        score_thr: Objects that score less in a frame are left out of picture and table.
         models: The models.
         limits: Bounds on the upload.
-        folder: Empty folder for the results.
+        folder: Empty folder for the results, from which :func:`draw_results` takes them.
 
     Yields:
-        Progress after each frame, and the outcome at last.
+        Progress after each frame, and the video with its results at last.
 
     Raises:
         RequestError: If the upload is over the limits or there is no such model.
@@ -149,36 +170,65 @@ def segment_upload(
         raise RequestError("There is no video yet: upload one, or record one with the webcam.")
     upload = Path(upload)
     check_upload(upload, limits)
-    yield Progress(0, None)
-    sinks = (
-        VideoSink(folder / f"{upload.stem}_tracks.mp4", score_thr),
-        JSONSink(folder / f"{upload.stem}_tracks.json"),
-        CSVSink(folder / f"{upload.stem}_tracks.csv", score_thr),
-    )
-    with models.borrow(model) as inferencer, ExitStack() as stack:
+    yield Progress("Segmenting", 0, None)
+    with ExitStack() as stack:
+        inferencer = stack.enter_context(models.borrow(model))
+        file = stack.enter_context(open(folder / FILE, "w"))
         # One frame more than allowed tells a video that is too long from one that just is not.
         video = stack.enter_context(inferencer(upload, end=limits.frames + 1))
         if video.size[0] * video.size[1] > limits.pixels:  # the header may have told another size
             raise too_large(limits)
-        for sink in sinks:
-            stack.enter_context(sink)
         for result in video:
             if result.index >= limits.frames or result.timing.start > limits.seconds:
                 raise too_long(limits)
+            keep_frame(file, result.instances)
+            yield Progress("Segmenting", result.index + 1, video.expected_frames)
+    kept = kept_video(video, upload, folder, result.index + 1)
+    yield kept
+
+
+def draw_results(
+    kept: KeptVideo, score_thr: float, classes: Sequence[str], folder: Path
+) -> Iterator[Progress | Outcome]:
+    """Draw the results of a video and write them in all formats; no model is asked.
+
+    Args:
+        kept: The video, as :func:`segment_upload` gives it.
+        score_thr: Objects that score less in a frame are left out, but in the JSON.
+        classes: Names of the classes to keep; none for all.
+        folder: Empty folder for the files.
+
+    Yields:
+        Progress after each frame, and the outcome at last.
+
+    Raises:
+        RequestError: If the video or its results have been removed.
+    """
+    if not (kept.path.is_file() and (kept.folder / FILE).is_file()):
+        raise RequestError("This video is no longer kept here: upload it again.")
+    stem = folder / f"{kept.path.stem}_tracks"
+    sinks = (
+        VideoSink(stem.with_name(f"{stem.name}.mp4"), score_thr),
+        JSONSink(stem.with_name(f"{stem.name}.json")),
+        CSVSink(stem.with_name(f"{stem.name}.csv"), score_thr),
+        MOTSSink(stem.with_name(f"{stem.name}.txt"), score_thr),
+    )
+    with ExitStack() as stack:
+        for sink in sinks:
+            stack.enter_context(sink)
+        for result in replay(kept, classes):
             for sink in sinks:
                 sink.write(result)
-            yield Progress(result.index + 1, video.expected_frames)
-    painted, tracks, table = (sink.written for sink in sinks)
-    timeline = folder / f"{upload.stem}_timeline.png"
-    bars = read_track_table(table)
-    num_frames = result.index + 1
+            yield Progress("Drawing", result.index + 1, kept.num_read)
+    files = [sink.written for sink in sinks]
+    timeline = folder / f"{kept.path.stem}_timeline.png"
+    bars = read_track_table(files[2])
     # The rate that browsers write into their recordings (1000 a second) is not theirs.
-    rate = num_frames / sum(result.timing)
-    write_picture(figure_pixels(plot_timeline(bars, num_frames, float(rate))), timeline)
-    summary = summarize(video, num_frames, sum(result.timing), len(bars), score_thr)
-    rows = read_table(table)
-    table.unlink()  # the page shows it; nobody is given the file
-    yield Outcome(summary, painted, timeline, rows, tracks)
+    seconds = sum(result.timing)
+    figure = plot_timeline(bars, kept.num_read, float(kept.num_read / seconds))
+    write_picture(figure_pixels(figure), timeline)
+    summary = summarize(kept, seconds, len(bars), score_thr)
+    yield Outcome(summary, files[0], timeline, read_table(files[2]), files)
 
 
 def check_upload(path: Path, limits: Limits) -> None:
@@ -243,11 +293,10 @@ def read_table(path: Path) -> list[list[str]]:
     return [[row[column] for column in TABLE.values()] for row in read_rows(path)]
 
 
-def summarize(
-    video: VideoStream, num_frames: int, seconds: Fraction, num_tracks: int, score_thr: float
-) -> str:
+def summarize(video: KeptVideo, seconds: Fraction, num_tracks: int, score_thr: float) -> str:
     """What was read and found; ``seconds`` is when the last frame ends."""
     width, height = video.size
+    num_frames = video.num_read
     summary = f"{num_frames} frames of {width} x {height}, "
     summary += f"{num_tracks} tracks" if num_tracks != 1 else "1 track"
     if not num_tracks:

@@ -32,6 +32,7 @@ gradio_client = pytest.importorskip("gradio_client", reason="needs the extra [we
 
 web_demo = importlib.import_module("web_demo")
 web_page = importlib.import_module("web_page")
+make_examples = importlib.import_module("web_models").make_examples
 
 LIMITS = web_limits.Limits(megabytes=2, seconds=60, frames=2000)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -43,8 +44,12 @@ class Server:
     def __init__(self, folder):
         self.cache = Path(os.environ["GRADIO_TEMP_DIR"])
         choice = web_limits.ModelChoice(*map(str, write_inputs(folder, score=0.9)))
-        models = web.ModelCache({"red": choice}, "cpu", 1)
-        self.page = web_page.build_page({"red": choice}, models, LIMITS, at_once=1)
+        choices = {"red": choice, "other": choice}
+        models = web.ModelCache(choices, "cpu", 1)
+        for name in choices:
+            with models.borrow(name):
+                pass
+        self.page = web_page.build_page(choices, models, LIMITS, 1, make_examples(folder))
         _, self.url, _ = web_page.launch(
             self.page, LIMITS, "127.0.0.1", None, prevent_thread_lock=True
         )
@@ -80,22 +85,30 @@ def write_video(path, count=24, size=(320, 240)):
     return path
 
 
-def segment(client, video, score_thr=0.3):
+def segment(client, video, score_thr=0.3, second=""):
     upload = gradio_client.handle_file(video)
-    return client.predict(upload, "red", score_thr, api_name="/segment")
+    return client.predict(upload, "red", second, score_thr, [], api_name="/segment")
 
 
 class TestServer:
     def test_video_in_files_out(self, server, video, tmp_path):
-        summary, painted, timeline, table, tracks = segment(server.client(tmp_path), video)
+        summary, painted, table, timeline, files, *other = segment(server.client(tmp_path), video)
         assert summary == "24 frames of 320 x 240, 1 track."
         with VideoReader(Path(painted)) as reader:
             # Frames whose shorter side is below 256 pixels are painted larger.
             assert reader.size == (640, 480) and reader.num_frames == 24
-        assert table["headers"] == [*web.TABLE]
-        assert [row[:3] for row in table["data"]] == [["0", "box", "0.9000"]]
+        assert "<th>Class</th>" in table and "<td>box</td><td>0.9000</td>" in table
+        assert "background: rgb(230, 159, 0)" in table
         assert cv2.imread(str(timeline)).shape[2] == 3
-        assert len(json.loads(Path(tracks).read_text())) == 1
+        assert [Path(file).suffix for file in files] == [".mp4", ".json", ".csv", ".txt"]
+        assert len(json.loads(Path(files[1]).read_text())) == 1
+        assert not any(other)
+
+    def test_two_models_side_by_side(self, server, video, tmp_path):
+        answer = segment(server.client(tmp_path), video, second="other")
+        first, second = answer[: len(answer) // 2], answer[len(answer) // 2 :]
+        assert first[0] == second[0] == "24 frames of 320 x 240, 1 track."
+        assert Path(first[4][1]).read_bytes() == Path(second[4][1]).read_bytes()
 
     def test_failures_are_told_and_leave_the_server_running(self, server, video, tmp_path, caplog):
         client = server.client(tmp_path)
@@ -115,7 +128,7 @@ class TestServer:
         with pytest.raises(Exception, match="too long: up to 2 MB, 60 seconds"):
             segment(client, long)
         with pytest.raises(Exception, match="no video yet"):
-            client.predict(None, "red", 0.3, api_name="/segment")
+            client.predict(None, "red", "", 0.3, [], api_name="/segment")
         assert segment(client, video)[0] == "24 frames of 320 x 240, 1 track."
 
     def test_a_fault_of_ours_is_in_the_log_and_not_on_the_page(
@@ -150,7 +163,8 @@ def first(server, tmp_path_factory):
     before = files_in(server.cache)
     segment(server.client(folder), video)
     files = files_in(server.cache) - before
-    names = {"private.mp4", "private_tracks.mp4", "private_tracks.json", "private_timeline.png"}
+    made = ("tracks.mp4", "tracks.json", "tracks.csv", "tracks.txt", "timeline.png")
+    names = {"private.mp4", "results.jsonl", *(f"private_{name}" for name in made)}
     assert {path.name for path in files} == names
     return video, files
 
@@ -203,14 +217,14 @@ class TestPrivacy:
         route = f"{server.url}/gradio_api/call/segment"
         for path in (video, f"{server.cache}/../{video.name}"):
             upload = {"path": str(path), "meta": {"_type": "gradio.FileData"}}
-            call = httpx.post(route, json={"data": [upload, "red", 0.3]}, timeout=60).json()
+            call = httpx.post(route, json={"data": [upload, "red", "", 0.3, []]}, timeout=60).json()
             answer = httpx.get(f"{route}/{call['event_id']}", timeout=60).text
             assert "event: error" in answer and "event: complete" not in answer
 
     def test_addresses_are_not_fetched(self, server, first, tmp_path):
         upload = {"path": "http://192.0.2.1/a.mp4", "meta": {"_type": "gradio.FileData"}}
         with pytest.raises(Exception, match="Addresses are not fetched"):
-            server.client(tmp_path).predict(upload, "red", 0.3, api_name="/segment")
+            server.client(tmp_path).predict(upload, "red", "", 0.3, [], api_name="/segment")
 
     def test_a_request_that_fails_leaves_nothing(self, server, tmp_path):
         damaged = write_video(tmp_path / "damaged.mp4")
@@ -383,7 +397,7 @@ class TestBrowser:
         assert wanted[upper].std() > 5  # a picture, not one colour
 
     def check_table(self, tab, picture):
-        table = tab.locator("#table")
+        table = tab.locator("#tracks-legend")
         text = table.inner_text().split()
         assert "Score" in text and "box" in text and "0.9000" in text
         part = cv2.cvtColor(region(picture, table), cv2.COLOR_BGR2GRAY)

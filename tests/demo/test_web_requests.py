@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -14,7 +15,7 @@ import web_requests as web
 from fake_segmentor import make_frame, write_file, write_inputs
 from PIL import Image
 
-from mmvis_plugin.apis import VideoReader, VideoWriter, VISInferencer
+from mmvis_plugin.apis import VideoReader, VideoStream, VideoWriter, VISInferencer
 
 LIMITS = web_limits.Limits(megabytes=1, seconds=5, frames=100, pixels=200 * 200)
 
@@ -44,7 +45,8 @@ def folder(tmp_path):
 
 
 def segment(upload, models, folder, limits=LIMITS, score_thr=0.3, model="red"):
-    return list(web.segment_upload(upload, model, score_thr, models, limits, folder))
+    *progress, kept = web.segment_upload(upload, model, models, limits, folder)
+    return [*progress, *web.draw_results(kept, score_thr, [], folder)]
 
 
 def refused(match, *args, **settings):
@@ -55,7 +57,9 @@ def refused(match, *args, **settings):
 class TestGoodVideo:
     def test_files_and_table(self, video, models, folder):
         *progress, outcome = segment(video, models, folder)
-        assert progress == [(0, None), *((n, 12) for n in range(1, 13))]
+        segmenting = [("Segmenting", n, 12) for n in range(1, 13)]
+        drawing = [("Drawing", n, 12) for n in range(1, 13)]
+        assert progress == [("Segmenting", 0, None), *segmenting, *drawing]
         assert outcome.summary == "12 frames of 90 x 70, 1 track."
         with models.borrow("red") as inferencer:
             areas = [track.area for result in inferencer(video) for track in result.tracks]
@@ -64,12 +68,44 @@ class TestGoodVideo:
         assert outcome.table == [row]
         with VideoReader(outcome.video) as reader:
             assert reader.num_frames == 12 and reader.fps == 10
-        (entry,) = json.loads(outcome.tracks.read_text())
+        painted, tracks, *_ = outcome.files
+        assert painted == outcome.video
+        (entry,) = json.loads(tracks.read_text())
         assert len(entry["segmentations"]) == 12 and entry["category_id"] == 2
         assert (cv2.imread(str(outcome.timeline)) < 128).any()
         files = {path.name for path in folder.iterdir()}
-        endings = ("_tracks.mp4", "_tracks.json", "_timeline.png")
-        assert files == {f"clip{ending}" for ending in endings}
+        endings = ("_tracks.mp4", "_tracks.json", "_tracks.csv", "_tracks.txt", "_timeline.png")
+        assert files == {"results.jsonl", *(f"clip{ending}" for ending in endings)}
+
+    @pytest.mark.parametrize("classes", [[], ["ball"], ["box"], ["ball", "unknown"]])
+    def test_another_score_and_other_classes_do_without_the_model(
+        self, video, models, folder, tmp_path, monkeypatch, classes
+    ):
+        """The files are those of a run of the model with these settings."""
+        known = [name for name in classes if name != "unknown"] or None
+        with models.borrow("red") as inferencer, inferencer(video, classes=known) as stream:
+            direct = tmp_path / "direct"
+            sinks = web.JSONSink(direct / "a.json"), web.CSVSink(direct / "a.csv", 0.5)
+            sinks = *sinks, web.MOTSSink(direct / "a.txt", 0.5)
+            for result in stream:
+                for sink in sinks:
+                    sink.write(result)
+            for sink in sinks:
+                sink.close()
+        *_, kept = web.segment_upload(video, "red", models, LIMITS, folder)
+        monkeypatch.setattr(VISInferencer, "__call__", None)
+        *_, none = web.draw_results(kept, 0.95, classes, folder)
+        assert none.table == []
+        *_, outcome = web.draw_results(kept, 0.5, classes, folder)
+        for sink, file in zip(sinks, outcome.files[1:], strict=True):
+            assert sink.written.read_bytes() == file.read_bytes()
+        assert len(json.loads(outcome.files[1].read_text())) == (classes == [])
+
+    def test_a_video_that_was_removed_is_told(self, video, models, folder):
+        *_, kept = web.segment_upload(video, "red", models, LIMITS, folder)
+        video.unlink()
+        with pytest.raises(web_limits.RequestError, match="no longer kept here: upload it again"):
+            next(web.draw_results(kept, 0.3, [], folder))
 
     def test_threshold_counts_for_picture_and_table(self, video, models, folder):
         outcome = segment(video, models, folder, score_thr=0.95)[-1]
@@ -78,7 +114,7 @@ class TestGoodVideo:
         with VideoReader(outcome.video) as reader:
             assert reader.num_frames == 12
         # The official format has all scores.
-        assert len(json.loads(outcome.tracks.read_text())) == 1
+        assert len(json.loads(outcome.files[1].read_text())) == 1
 
     def test_a_truncated_upload_is_told(self, models, folder, tmp_path):
         path = tmp_path / "cut.mp4"
@@ -102,7 +138,7 @@ class TestGoodVideo:
         assert "the file is incomplete: it ends after" in segment(path, models, folder)[-1].summary
 
     def test_a_broken_frame_is_told(self, video, models, folder, monkeypatch):
-        monkeypatch.setattr(web.VideoStream, "num_broken", 1)
+        monkeypatch.setattr(VideoStream, "num_broken", 1)
         assert "1 frames cannot be decoded" in segment(video, models, folder)[-1].summary
 
     def test_a_recording_of_a_browser_has_neither_length_nor_rate_in_its_header(
@@ -263,7 +299,7 @@ class TestFailures:
         damaged.write_bytes(data)
         with pytest.raises(ValueError, match=r"damaged.mp4"):
             segment(damaged, models, folder)
-        assert list(folder.iterdir()) == []
+        assert [path.name for path in folder.iterdir()] == ["results.jsonl"]
         assert segment(video, models, folder)[-1].table  # the next request is not touched
 
     def test_model_that_is_not_offered(self, video, models, folder):
@@ -272,10 +308,10 @@ class TestFailures:
     def test_header_that_promises_less_than_there_is(self, video, models, folder, monkeypatch):
         monkeypatch.setattr(web, "check_upload", lambda path, limits: None)
         refused("too long", video, models, folder, web_limits.Limits(frames=11))
-        assert all(".partial" in path.name for path in folder.iterdir())
+        assert [path.name for path in folder.iterdir()] == ["results.jsonl"]
 
     def test_visitor_who_leaves(self, video, models, folder):
-        steps = web.segment_upload(video, "red", 0.3, models, LIMITS, folder)
+        steps = web.segment_upload(video, "red", models, LIMITS, folder)
         for step in steps:
             if step.done == 3:
                 break
@@ -289,11 +325,11 @@ class TestModelCache:
     def cache(self, monkeypatch):
         self.loaded = []
 
-        def load(config, checkpoint, device):
+        def load(config, checkpoint, device, accept_licence):
             self.loaded.append(config)
             if config == "bad":
                 raise FileNotFoundError(config)
-            return config
+            return SimpleNamespace(name=config, classes=(config,), shown_score=0.3)
 
         monkeypatch.setattr(web, "VISInferencer", load)
         choices = {name: web_limits.ModelChoice(name) for name in ("a", "b", "c", "bad")}
@@ -302,7 +338,7 @@ class TestModelCache:
     def use(self, cache, *names):
         for name in names:
             with cache.borrow(name) as model:
-                assert model == name
+                assert model.name == name
 
     def test_the_last_used_stay(self, cache):
         self.use(cache, "a", "b", "a", "b", "c", "b", "a")
