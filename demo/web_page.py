@@ -117,9 +117,12 @@ class Requests:
     def segment(self, upload, model, second, score_thr, classes, progress=gr.Progress()):  # noqa: B008 Gradio's way
         """Segment the upload with one model or two; yields the values of two panes."""
         names = [model, second] if second else [model]
-        yield from self._panes(
-            [self._segment(upload, name, score_thr, classes) for name in names], progress
-        )
+        titles = [menu_entry(name, self._choices[name]) if second else "" for name in names]
+        requests = [
+            self._segment(upload, name, title, score_thr, classes)
+            for name, title in zip(names, titles, strict=True)
+        ]
+        yield from self._panes(requests, progress)
 
     def draw(self, first, second, score_thr, classes, progress=gr.Progress()):  # noqa: B008
         """Draw what was segmented with another minimum score or other classes."""
@@ -143,12 +146,13 @@ class Requests:
         # A pane without a result is emptied: it is of another video.
         yield values + [None] * (NUM_PANES * len(Pane._fields) - len(values))
 
-    def _segment(self, upload, model, score_thr, classes) -> Iterator[Progress | list]:
+    def _segment(self, upload, model, title, score_thr, classes) -> Iterator[Progress | list]:
         require_room(self._cache, self._limits)
         folder = self._new_folder()
         try:
             for step in segment_upload(upload, model, self._models, self._limits, folder):
                 if isinstance(step, KeptVideo):
+                    step.title = title
                     yield from self._draw(step, score_thr, classes)
                 else:
                     yield step
@@ -203,7 +207,8 @@ def pane_values(kept: KeptVideo, outcome: Outcome) -> list:
     """What a pane shows of an outcome, in the order of its fields."""
     files = list(map(str, outcome.files))
     video, timeline = str(outcome.video), str(outcome.timeline)
-    return [kept, outcome.summary, video, legend(outcome.table), timeline, files]
+    summary = f"**{kept.title}:** {outcome.summary}" if kept.title else outcome.summary
+    return [kept, summary, video, legend(outcome.table), timeline, files]
 
 
 def legend(rows: list[list[str]]) -> str:
@@ -280,6 +285,7 @@ def build_page(
                 *(0, 1, score),
                 step=0.05,
                 label="Minimum score",
+                min_width=300,
                 info="Objects that score less are not shown. The model does not run again.",
             )
             classes = gr.Dropdown(
@@ -287,6 +293,7 @@ def build_page(
                 value=[],
                 multiselect=True,
                 label="Classes",
+                min_width=300,
                 info="Show these only; all if none is chosen.",
             )
         with gr.Row():

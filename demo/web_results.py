@@ -24,6 +24,7 @@ class KeptVideo:
         tracks: What the model decided on at the end, see :class:`VideoStream`.
         complete: Whether all frames have been given.
         num_read: Number of frames that were segmented.
+        title: What its results are called beside those of another model.
         labels: Labels that are shown; None for all.
         drawn: Where the files are that were drawn of them.
     """
@@ -42,6 +43,7 @@ class KeptVideo:
     tracks: InstanceData | None
     num_read: int
     complete: bool = False
+    title: str = ""
     labels: list[int] | None = None
     drawn: Path | None = None
 

@@ -107,7 +107,8 @@ class TestServer:
     def test_two_models_side_by_side(self, server, video, tmp_path):
         answer = segment(server.client(tmp_path), video, second="other")
         first, second = answer[: len(answer) // 2], answer[len(answer) // 2 :]
-        assert first[0] == second[0] == "24 frames of 320 x 240, 1 track."
+        assert first[0] == "**red:** 24 frames of 320 x 240, 1 track."
+        assert second[0] == "**other:** 24 frames of 320 x 240, 1 track."
         assert Path(first[4][1]).read_bytes() == Path(second[4][1]).read_bytes()
 
     def test_failures_are_told_and_leave_the_server_running(self, server, video, tmp_path, caplog):
