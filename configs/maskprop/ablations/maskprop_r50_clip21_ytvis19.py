@@ -1,0 +1,4 @@
+# Clips of 21 frames at test time, longer than the paper's best (Figure 6).
+_base_ = "../maskprop_r50_ytvis19.py"
+
+model = dict(reach=10)
