@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from segmenting import SegmentedVideo
 
 from mmvis_plugin.apis import build_video_segmentor
 from mmvis_plugin.checkpoint import dataset_version
+from mmvis_plugin.config import load_config
 from mmvis_plugin.datasets.shapes_vis import generate_video
 from mmvis_plugin.ytvis.categories import SHAPES
 
@@ -30,7 +32,9 @@ def test_record_beside_the_weights(path):
     assert path.stat().st_size <= 8e6
     content = torch.load(path, weights_only=True)
     assert content["meta"]["dataset_meta"]["classes"] == SHAPES
-    assert dataset_version(content) == record["dataset_version"] == SHAPES_VERSION
+    config = load_config(re.search(r"configs/\S+\.py", record["command"])[0])
+    named = config.train_dataloader.dataset.metainfo.dataset_version
+    assert dataset_version(content) == record["dataset_version"] == named
 
 
 def track_ious(video, results) -> tuple[np.ndarray, list[int]]:
