@@ -20,6 +20,7 @@ from mmvis_plugin.models.code_base import CodeBase, Conversion
 
 # By name, where their layout is described.
 CODE_BASES = {
+    "sipmask": "mmvis_plugin.models.sipmask.released:SIPMASK",
     "stmask": "mmvis_plugin.models.stmask.released:STMASK",
     "seqformer": "mmvis_plugin.models.mssts.released:SEQFORMER",
     "minvis": "mmvis_plugin.models.minvis.released:MINVIS",

@@ -36,6 +36,7 @@ from .mssts import (
     SeqFormerEncoder,
     SeqFormerMaskHead,
 )
+from .sipmask import SipMask, SipMaskDetector, SipMaskHead, SipMaskLoss, SipMaskTracker
 from .stmask import (
     Float32ModulatedDeformConv2dPack,
     IntervalDCNResNet,
@@ -120,6 +121,11 @@ __all__ = [
     "SeqFormerMaskHead",
     "SeqLinker",
     "SineClipPositions",
+    "SipMask",
+    "SipMaskDetector",
+    "SipMaskHead",
+    "SipMaskLoss",
+    "SipMaskTracker",
     "StreamingMask2FormerVideo",
     "StreamingMaskTrackRCNN",
     "TemporalDynamicConv",

@@ -4,6 +4,7 @@ CODEBASE is one of:
   stmask           the authors' STMask; YOLACT++ as a training start for it
   seqformer        SeqFormer and MSSTS-VIS
   minvis           MinVIS, and detectron2's Mask2Former for instances
+  sipmask          SipMask-VIS, also its COCO weights as a training start
   ifc              IFC, also its COCO weights as a training start
   detr             MMDetection's DETR, as a training start for IFC
   vistr            VisTR, and its authors' DETR of COCO as a training start for it
