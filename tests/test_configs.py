@@ -24,7 +24,7 @@ from scripts import SHAPES_VERSION
 
 from mmvis_plugin.config import dataset_configs, pretrained_weights, remove_pretrained
 from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
-from mmvis_plugin.models import IFCNetwork, STMaskHead, VideoSegmentor, VisTRNetwork
+from mmvis_plugin.models import IFCNetwork, SipMaskHead, STMaskHead, VideoSegmentor, VisTRNetwork
 from mmvis_plugin.models.maskprop.refinement import MaskRefiner
 from mmvis_plugin.models.mssts.decoder import SeqFormerDecoder
 from mmvis_plugin.models.mssts.mask_head import SeqFormerMaskHead
@@ -250,6 +250,8 @@ def small(tiny_videos, tmp_path):
                 if transform.get("type") == "ResizeShortSide":
                     transform["side"] = min(SIZE)
                     transform.pop("max_long_side", None)
+                elif transform.get("type") == "RandomResize":  # drawn between two scales
+                    transform["scale"] = [SIZE[::-1]] * 2
                 elif "Resize" in transform.get("type", ""):
                     transform["scale"] = SIZE[::-1]
         for node in (*nodes(cfg.model), *nodes(cfg.train_dataloader.dataset)):
@@ -402,6 +404,14 @@ def be_confident(model):
                 layer.weight.data.zero_()
                 layer.bias.data.fill_(bias)
             module.class_head.bias.data[1] = 6  # 0 is absence
+        if isinstance(module, SipMaskHead):
+            for layer, index, value in (
+                (module.conv_cls, 0, 6),
+                (module.conv_reg, slice(None), 1),
+                (module.conv_centerness, 0, 3),
+            ):
+                layer.weight.data.zero_()
+                layer.bias.data[index] = value
         if isinstance(module, STMaskHead):
             for layers, index, value in (
                 (module.reg_preds, slice(None), 0),
