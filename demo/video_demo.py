@@ -98,7 +98,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--cvat-shapes",
         choices=("polygon", "mask"),
         default="polygon",
-        help="what CVAT gets: polygons, which it tracks, or exact masks of single frames",
+        help="what CVAT gets: polygons, which it tracks, or exact masks of single frames "
+        "(default: %(default)s)",
     )
     parser.add_argument("--show", action="store_true", help="show it in a window; q ends it")
     parser.add_argument(

@@ -25,6 +25,7 @@ from scripts import SHAPES_VERSION
 from mmvis_plugin.config import dataset_configs, pretrained_weights, remove_pretrained
 from mmvis_plugin.datasets.shapes_vis import make_shapes_vis
 from mmvis_plugin.models import IFCNetwork, SipMaskHead, STMaskHead, VideoSegmentor, VisTRNetwork
+from mmvis_plugin.models.maskprop.propagation import PropagationHead
 from mmvis_plugin.models.maskprop.refinement import MaskRefiner
 from mmvis_plugin.models.mssts.decoder import SeqFormerDecoder
 from mmvis_plugin.models.mssts.mask_head import SeqFormerMaskHead
@@ -373,6 +374,9 @@ def be_confident(model):
             module.weight.data.zero_()
         if name.endswith(("fc_cls", "conv_logits")):
             module.bias.data[0] = 6
+        if isinstance(module, PropagationHead):
+            module.attention.bias.data.fill_(6)
+            module.predict.weight.data *= 100  # an instance that has a pixel has nearly all of it
         if isinstance(module, MaskRefiner):
             module.predict.bias.data.fill_(6)
         if isinstance(module, SeqFormerDecoder):

@@ -73,7 +73,7 @@ def find_problem(action):
     if not (action.metavar or action.choices):
         return "no metavar tells what is wanted"
     default, told = action.default, text.partition("(default: ")[2].partition(")")[0]
-    if isinstance(default, list | tuple) and not action.choices:
+    if isinstance(default, list | tuple):
         default = " ".join(map(str, default))
     if default in (None, "") or action.required or told in ("all of them", DEVICE):
         return None

@@ -107,8 +107,8 @@ def test_from_raw_frames_to_tracks(name):
         found = result.pred_track_instances
         for instance, mask in zip(found.instances_id.tolist(), found.masks, strict=True):
             areas[expected["ids"].tolist().index(instance), t] = mask_utils.area(mask)
-    # A pixel at the threshold may fall on either side.
-    assert np.abs(areas - expected["areas"]).max() <= 2
+    # Pixels at the threshold may fall on either side in single precision: two, or one in 500.
+    assert (np.abs(areas - expected["areas"]) <= np.maximum(2, expected["areas"] / 500)).all()
     assert len(results) == case.num_frames
 
 
